@@ -27,6 +27,7 @@ from services.chassis.settings import (
     SettingsError,
     address_or_nothing,
     addresses,
+    check_authentication,
     is_loopback,
     load_settings,
     setting,
@@ -48,11 +49,6 @@ _REFUSALS = ("methods.lua", "refusals.lua")
 
 def _instances(what: str, default: str) -> Any:
     return setting(f"{what}, host:port; several instances with commas.", default=default, check=addresses)
-
-
-def _authentication(value: str) -> None:
-    if value not in ("off", "required"):
-        raise ValueError("must be off or required")
 
 
 def _anonymous(value: str) -> None:
@@ -88,7 +84,7 @@ class EnvoySettings:
     authentication: str = setting(
         "Whether callers must say who they are: off, or required, as in the services.",
         default="off",
-        check=_authentication,
+        check=check_authentication,
     )
     anonymous: str = setting(
         "Role of callers without credentials where authentication is required; empty: they are refused.",

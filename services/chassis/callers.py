@@ -79,16 +79,33 @@ def as_caller(caller: Caller) -> Iterator[None]:
         _current.reset(token)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncomingCall:
-    """What a call brings along that tells who calls."""
+class IncomingCall(Protocol):
+    """What a call brings along that tells who calls; read only where somebody asks, as it takes its time."""
 
-    # As in the path of its HTTP/2 request: /package.Service/Method.
+    @property
+    def method(self) -> str:
+        """As in the path of its HTTP/2 request: /package.Service/Method."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Its headers that are text."""
+
+    @property
+    def peer_identity(self) -> str:
+        """The SPIFFE id in the verified certificate of whoever holds the connection, which is Envoy for most calls."""
+
+    @property
+    def peer_address(self) -> str:
+        """As gRPC gives it: ipv4:127.0.0.1:54321."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownCall:
+    """An IncomingCall of which everything is known."""
+
     method: str
     metadata: Mapping[str, str]
-    # The SPIFFE id in the verified certificate of whoever holds the connection, which is Envoy for most calls.
     peer_identity: str = ""
-    # As gRPC gives it: ipv4:127.0.0.1:54321.
     peer_address: str = ""
 
 
@@ -113,14 +130,3 @@ class Guard(Protocol):
     async def record(self, call: IncomingCall, caller: Caller | None, outcome: CallOutcome) -> None:
         """Record the call if it is one that is recorded; `caller` is None when it was not let in. Raises nothing."""
         ...
-
-
-class OpenGuard:
-    """Lets everybody do everything: the guard where authentication is off."""
-
-    def admit(self, call: IncomingCall) -> Caller:  # noqa: ARG002  (the port's signature)
-        """Return the anonymous administrator."""
-        return ANONYMOUS_ADMIN
-
-    async def record(self, call: IncomingCall, caller: Caller | None, outcome: CallOutcome) -> None:
-        """Record nothing."""

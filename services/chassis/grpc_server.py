@@ -11,7 +11,7 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from services.chassis.callers import Guard, OpenGuard
+from services.chassis.callers import Guard
 from services.chassis.health import Health
 from services.chassis.interceptors import ServerInterceptor
 from services.chassis.settings import ProcessSettings, split_address
@@ -66,14 +66,11 @@ async def grpc_server(
     process: ProcessSettings,
     mounts: Sequence[Mount],
     health: Health,
+    guard: Guard,
     edge_services: Sequence[str] = (),
-    guard: Guard | None = None,
 ) -> AsyncIterator[RunningServer]:
-    """Serve the mounts until the end of the block; then refuse new calls, and let the running ones end.
-
-    Without a guard everybody may call everything.
-    """
-    interceptor = ServerInterceptor(guard or OpenGuard())
+    """Serve the mounts until the end of the block; then refuse new calls, and let the running ones end."""
+    interceptor = ServerInterceptor(guard)
     server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS)
     for mount in mounts:
         mount.add(server)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
+from functools import cached_property
 from typing import Any
 
 import grpc
@@ -12,7 +13,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from services.chassis import telemetry
-from services.chassis.callers import Caller, CallOutcome, Guard, IncomingCall, as_caller
+from services.chassis.callers import Caller, CallOutcome, Guard, as_caller
 from services.chassis.failures import CallInterrupted, Failure, InternalError, MalformedMessage, ShuttingDown, to_status
 from services.chassis.peers import peer_identity
 
@@ -128,7 +129,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         span = telemetry.tracer(__name__).start_span(method.lstrip("/"), parent, SpanKind.SERVER)
         task: Any = asyncio.current_task()
         self._running.add(task)
-        call = _incoming(method, context)
+        call = _ContextCall(method, context)
         caller: Caller | None = None
         response = failure = None
         try:
@@ -179,14 +180,26 @@ _BUILDERS: dict[tuple[bool, bool], Any] = {
 }
 
 
-def _incoming(method: str, context: Any) -> IncomingCall:
-    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-    return IncomingCall(
-        method=method,
-        metadata=metadata,
-        peer_identity=peer_identity(context.auth_context()) or "",
-        peer_address=context.peer(),
-    )
+class _ContextCall:
+    """An IncomingCall, read from gRPC's context while the call runs."""
+
+    def __init__(self, method: str, context: Any) -> None:
+        self.method = method
+        self._context = context
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        sent = self._context.invocation_metadata() or ()
+        return {key: value for key, value in sent if isinstance(value, str)}
+
+    @cached_property
+    def peer_identity(self) -> str:
+        return peer_identity(self._context.auth_context()) or ""
+
+    @property
+    def peer_address(self) -> str:
+        address: str = self._context.peer()
+        return address
 
 
 def _resource_of(requests: Sequence[Any]) -> str:

@@ -44,6 +44,7 @@ __all__ = [
     "address",
     "address_or_nothing",
     "addresses",
+    "check_authentication",
     "describe_settings",
     "is_loopback",
     "load_settings",
@@ -91,7 +92,8 @@ def _level(value: str) -> None:
         raise ValueError(f"must be one of {', '.join(_LEVELS)}")
 
 
-def _authentication(value: str) -> None:
+def check_authentication(value: str) -> None:
+    """Check that a setting says whether callers must say who they are."""
     if value not in _AUTHENTICATION:
         raise ValueError(f"must be one of {', '.join(_AUTHENTICATION)}")
 
@@ -145,7 +147,7 @@ class ProcessSettings:
     authentication: str = setting(
         "Whether callers must say who they are: off, or required, with an API key, a token or a client certificate.",
         default="off",
-        check=_authentication,
+        check=check_authentication,
     )
     otlp: str = setting(
         "Where traces go, host:port of an OTLP gRPC receiver; empty: nowhere.", default="", check=address_or_nothing

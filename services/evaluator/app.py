@@ -79,7 +79,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         supervisor = _supervisor(settings, metrics, reports.wake)
         keys, sink = KeySnapshots(ManagerKeySource(mesh)), TopicAuditSink(kafka)
         guard = await stack.enter_async_context(guarding(process, keys, sink, SystemClock(), health))
-        await stack.enter_async_context(grpc_server(process, MOUNTS, health, PUBLIC_SERVICES, guard))
+        await stack.enter_async_context(grpc_server(process, MOUNTS, health, guard, PUBLIC_SERVICES))
         await stack.enter_async_context(looping(reports, stop_timeout=_LAST_REPORT_TIMEOUT))
         traces = SampledTraces(settings.trace_sampling)
         trace_reports = TraceReportClient(mesh)

@@ -163,7 +163,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
             refused = AuditLog(parts.audit_sink, "gateway", database.clock, _new_id)
             await stack.enter_async_context(auditing(refused, health))
             mounts.append(GatewayRefusalRpc(refused.refuse, database.clock, _new_id, own_methods()).mount())
-        await stack.enter_async_context(grpc_server(settings.process, mounts, health, PUBLIC_SERVICES, guard))
+        await stack.enter_async_context(grpc_server(settings.process, mounts, health, guard, PUBLIC_SERVICES))
         # After the server, so that streams end before it stops.
         await stack.enter_async_context(parts.running())
         for topic, group, handle in (

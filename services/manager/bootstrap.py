@@ -21,7 +21,7 @@ from uuid_utils import uuid7
 from services.access.audit import audit_record_of
 from services.access.guard import CallRecord
 from services.access.key_snapshot import KeySnapshots
-from services.chassis.callers import Caller, CallOutcome, IncomingCall, as_caller
+from services.chassis.callers import Caller, CallOutcome, KnownCall, as_caller
 from services.chassis.failures import Failure, InvalidRequest
 from services.chassis.postgres import Database, connect, migrate
 from services.chassis.settings import PostgresSettings, SettingsError, load_settings, part
@@ -59,7 +59,7 @@ async def create_key(settings: BootstrapSettings, key: ApiKey) -> pb.CreateKeyRe
             response = await _rpc(database).CreateKey(pb.CreateKeyRequest(key=key), None)
         call = CallRecord(
             at=database.clock.now(),
-            call=IncomingCall(method=_METHOD, metadata={}),
+            call=KnownCall(method=_METHOD, metadata={}),
             caller=_CREATOR,
             outcome=CallOutcome(code=grpc.StatusCode.OK, resource=response.key.id),
         )

@@ -89,7 +89,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         keys, sink = KeySnapshots(ManagerKeySource(mesh)), TopicAuditSink(kafka)
         guard = await stack.enter_async_context(guarding(settings.process, keys, sink, parts.clock, health))
         await stack.enter_async_context(
-            grpc_server(settings.process, [parts.rpc(shown).mount()], health, PUBLIC_SERVICES, guard)
+            grpc_server(settings.process, [parts.rpc(shown).mount()], health, guard, PUBLIC_SERVICES)
         )
         await stack.enter_async_context(looping(_renewing(source, health)))
         for spec in routes.channels.values():

@@ -12,7 +12,6 @@ import grpc
 from uuid_utils import uuid7
 
 from services.access.key_snapshot import KeySnapshots
-from services.chassis.callers import OpenGuard
 from services.chassis.failures import Failure, StoreUnavailable
 from services.chassis.interceptors import ServerInterceptor
 from services.manager.adapters.broadcasters import RuleBroadcaster
@@ -45,6 +44,7 @@ from services.manager.rpc.silences import SilenceRpc
 from tests.fakes.access import MemoryApiKeyReader, MemoryAuditReader
 from tests.fakes.clock import FakeClock
 from tests.fakes.explanations import MemoryExplanationReader
+from tests.fakes.guards import OpenGuard
 from tests.fakes.incidents import MemoryIncidentReader
 from tests.fakes.manager import MemoryStore
 from tests.fakes.manager_readers import (

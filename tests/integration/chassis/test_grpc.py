@@ -21,6 +21,7 @@ from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import EDGE_REFLECTION, Mount, grpc_server
 from services.chassis.health import Health
 from services.chassis.settings import ProcessSettings
+from tests.fakes.guards import OpenGuard
 
 Ping = health_pb2.HealthCheckRequest
 Pong = health_pb2.HealthCheckResponse
@@ -105,7 +106,7 @@ async def client(
     pings: Pings,
 ) -> AsyncIterator[Any]:
     async with (
-        grpc_server(process, [pings.mount()], Health("test"), ["a.B", "c.D"]) as server,
+        grpc_server(process, [pings.mount()], Health("test"), OpenGuard(), ["a.B", "c.D"]) as server,
         channel(f"127.0.0.1:{server.port}") as opened,
     ):
         yield opened
@@ -194,7 +195,7 @@ async def test_a_stream_ends_when_its_client_leaves(client: Any, pings: Pings) -
 
 
 async def test_stopping_ends_open_streams_at_once(process: ProcessSettings, pings: Pings) -> None:
-    server = grpc_server(process, [pings.mount()], Health("test"))
+    server = grpc_server(process, [pings.mount()], Health("test"), OpenGuard())
     async with server as running, channel(f"127.0.0.1:{running.port}") as client:
         call = client.unary_stream(f"/{NAME}/Many", Ping.SerializeToString, Pong.FromString)(Ping())
         await call.read()
@@ -211,7 +212,7 @@ async def test_stopping_ends_open_streams_at_once(process: ProcessSettings, ping
 @asynccontextmanager
 async def stopping_during_a_call(process: ProcessSettings, pings: Pings) -> AsyncIterator[tuple[Any, Any, Any]]:
     """Yield a client, its running call, and the task that stops the server."""
-    server = grpc_server(process, [pings.mount()], Health("test"))
+    server = grpc_server(process, [pings.mount()], Health("test"), OpenGuard())
     running = await server.__aenter__()
     async with channel(f"127.0.0.1:{running.port}") as client:
         call = one(client)(Ping(service="wait"))
@@ -279,7 +280,7 @@ async def test_health_is_reported_for_the_server_and_each_service(process: Proce
     # Without it the instance is degraded, and serves.
     health.dependency("redis", required=False)
     async with (
-        grpc_server(process, [pings.mount()], health) as server,
+        grpc_server(process, [pings.mount()], health, OpenGuard()) as server,
         channel(f"127.0.0.1:{server.port}") as client,
     ):
         check: Any = health_pb2_grpc.HealthStub(client)

@@ -50,7 +50,7 @@ async def app(settings):
         await enter(admin_server(settings.process, health))
         if settings.mood == "slow start":
             await asyncio.sleep(60)
-        await enter(grpc_server(settings.process, [], health))
+        await enter(grpc_server(settings.process, [], health, OpenGuard()))
         await enter(background(work(settings.mood), name="work"))
         await enter(serving(health, settings.process.shutdown_delay))
         try:

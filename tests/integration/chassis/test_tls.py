@@ -21,6 +21,7 @@ from services.chassis.peers import peer_identity
 from services.chassis.settings import ProcessSettings
 from stack.certificate_requests import CertificateFiles
 from tests.fakes.certificates import Certificates, client_context
+from tests.fakes.guards import OpenGuard
 
 NAME = "test.Peers"
 
@@ -77,7 +78,7 @@ def metrics() -> Iterator[None]:
 
 @pytest.fixture
 async def server(metrics: None, process: ProcessSettings, peers: Peers) -> AsyncIterator[RunningServer]:  # noqa: ARG001
-    async with grpc_server(process, [peers.mount()], Health("test")) as running:
+    async with grpc_server(process, [peers.mount()], Health("test"), OpenGuard()) as running:
         yield running
 
 
@@ -141,7 +142,7 @@ async def test_a_service_calls_nobody_but_the_gateway(
 ) -> None:
     impostor = replace(process, tls=certificates.settings("ingest"))
     async with (
-        grpc_server(impostor, [peers.mount()], Health("test")) as server,
+        grpc_server(impostor, [peers.mount()], Health("test"), OpenGuard()) as server,
         channel(f"127.0.0.1:{server.port}", certificates.settings("manager")) as opened,
     ):
         with pytest.raises(grpc.aio.AioRpcError) as refused:

@@ -11,7 +11,7 @@ import pytest
 from services.access.audit import AuditLog, TopicAuditSink, address_of, audit_record_of, auditing
 from services.access.guard import CallRecord
 from services.chassis import telemetry
-from services.chassis.callers import Caller, CallOutcome, IncomingCall
+from services.chassis.callers import Caller, CallOutcome, KnownCall
 from services.chassis.failures import StoreUnavailable
 from services.chassis.health import Health
 from services.contract.audit_records import decode_audit_record
@@ -23,7 +23,7 @@ from tests.fakes.kafka_producer import SlowProducer
 GATEWAY = "spiffe://tocsin/service/gateway"
 START = FakeClock().now()
 CALLER = Caller(name="ci", role="editor", tenant="shop", kind="key", id="aaaaaaaaaaaa")
-COMMAND = IncomingCall(
+COMMAND = KnownCall(
     method="/tocsin.rules.v1.AlertRuleService/CreateAlertRule",
     metadata={"x-request-id": "request", "authorization": "Bearer tocsin_secret"},
     peer_address="ipv4:192.0.2.1:5",
@@ -110,9 +110,7 @@ def test_of_a_caller_whom_nobody_knows_nothing_is_said() -> None:
 def test_only_the_gateway_may_say_from_where_a_call_came(
     peer: str, forwarded: str, identity: str, address: str
 ) -> None:
-    call = IncomingCall(
-        method="/a/B", metadata={"x-forwarded-for": forwarded}, peer_identity=identity, peer_address=peer
-    )
+    call = KnownCall(method="/a/B", metadata={"x-forwarded-for": forwarded}, peer_identity=identity, peer_address=peer)
     assert address_of(call) == address
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.access.authentication import GATEWAY, authenticate, authorize
 from services.access.keys import KeyRecord, hash_secret, read_key
 from services.access.methods import GATEWAY_METHODS, MethodAccess
-from services.chassis.callers import Caller, IncomingCall, KeysUnavailable, PermissionDenied, Unauthenticated
+from services.chassis.callers import Caller, KeysUnavailable, KnownCall, PermissionDenied, Unauthenticated
 from services.domain.roles import Role
 from tests.fakes.clock import FakeClock
 
@@ -31,13 +31,13 @@ METHOD = "/tocsin.alerts.v1.AlertService/ListAlerts"
 CLIENT = "spiffe://tocsin/client/acme/editor/ann.lee"
 
 
-def incoming(peer: str = GATEWAY, **metadata: str) -> IncomingCall:
-    return IncomingCall(
+def incoming(peer: str = GATEWAY, **metadata: str) -> KnownCall:
+    return KnownCall(
         method=METHOD, metadata={key.replace("_", "-"): value for key, value in metadata.items()}, peer_identity=peer
     )
 
 
-def bearer(text: str, peer: str = GATEWAY) -> IncomingCall:
+def bearer(text: str, peer: str = GATEWAY) -> KnownCall:
     return incoming(peer, authorization=f"Bearer {text}")
 
 

@@ -8,7 +8,7 @@ import pytest
 from services.access.guard import CallRecord, RoleGuard, chosen_guard
 from services.access.keys import KEY_CHANCE, KeyRecord, make_key
 from services.access.methods import MethodAccess
-from services.chassis.callers import ANONYMOUS_ADMIN, CallOutcome, IncomingCall, PermissionDenied, Unauthenticated
+from services.chassis.callers import ANONYMOUS_ADMIN, CallOutcome, KnownCall, PermissionDenied, Unauthenticated
 from services.domain.roles import Role
 from tests.fakes.clock import FakeClock
 
@@ -21,9 +21,9 @@ METHODS = {
 OK = CallOutcome(code=grpc.StatusCode.OK)
 
 
-def incoming(method: str, role: str = "viewer") -> IncomingCall:
+def incoming(method: str, role: str = "viewer") -> KnownCall:
     identity = f"spiffe://tocsin/client/default/{role}/ann" if role else ""
-    return IncomingCall(method=method, metadata={}, peer_identity=identity)
+    return KnownCall(method=method, metadata={}, peer_identity=identity)
 
 
 async def guard_and_records() -> tuple[RoleGuard, list[CallRecord]]:
@@ -112,8 +112,8 @@ def test_the_use_of_a_key_is_noted_whatever_it_opens_and_that_of_a_wrong_one_is_
         methods=METHODS, keys=lambda: keys, clock=FakeClock(), note_use=lambda key, at: noted.append((key, at))
     )
 
-    def call(method: str, text: str) -> IncomingCall:
-        return IncomingCall(method=method, metadata={"authorization": f"Bearer {text}"})
+    def call(method: str, text: str) -> KnownCall:
+        return KnownCall(method=method, metadata={"authorization": f"Bearer {text}"})
 
     guard.admit(call(READ, text))
     with pytest.raises(PermissionDenied):
