@@ -92,3 +92,12 @@ def test_a_value_field_gives_numbers_where_there_are_any(
     assert present[0] == (number is not None)
     if number is not None:
         assert numbers[0] == number
+
+
+def test_the_distinct_values_of_a_field_and_of_an_attribute_are_found_once() -> None:
+    columns = columns_of({"status_code": 5}, {"attributes": {"k": "v"}}, {"status_code": 5})
+    codes, values = columns.distinct("status_code")
+    assert (codes.tolist(), values.to_pylist()) == ([0, 1, 0], [5, None])
+    codes, values = columns.distinct("attributes", "k")
+    assert (codes.tolist(), values.to_pylist()) == ([0, 1, 0], [None, "v"])
+    assert columns.distinct("attributes", "k")[1] is values

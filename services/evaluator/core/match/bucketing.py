@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from services.domain.level import Level
-from services.evaluator.core.match.events import EventColumns, Ints, RowMask
+from services.evaluator.core.match.events import EventColumns, Ints, RowMask, codes_and_values
 from services.evaluator.core.records import Group
 
 _LEVELS = {level.value: level.name for level in Level}
@@ -178,15 +176,16 @@ def _encoded(columns: EventColumns, name: str) -> tuple[Ints, list[str]]:
 
 def _encode(columns: EventColumns, name: str) -> tuple[Ints, list[str]]:
     if name.startswith(_ATTRIBUTE_PREFIX):
-        column = columns.attribute(name.removeprefix(_ATTRIBUTE_PREFIX))
+        field, attribute = "attributes", name.removeprefix(_ATTRIBUTE_PREFIX)
+        column = columns.attribute(attribute)
     else:
-        column = columns.column(name)
-    if pa.types.is_string(column.type):
+        field, attribute, column = name, None, columns.column(name)
+    if pa.types.is_string(column.type) and column.null_count:
         # An absent string and an empty one are the same group, so they must have the same code.
-        column = column.fill_null("")
-    encoded: Any = pc.dictionary_encode(column, null_encoding="encode")
-    codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    return codes, [_label(name, value) for value in encoded.dictionary.to_pylist()]
+        codes, values = codes_and_values(column.fill_null(""))
+    else:
+        codes, values = columns.distinct(field, attribute)
+    return codes, [_label(name, value) for value in values.to_pylist()]
 
 
 def _label(name: str, value: str | int | None) -> str:

@@ -63,9 +63,7 @@ def _distinct_values(columns: EventColumns, field: Field) -> DistinctValues:
     column = columns.column(field.name) if field.attribute is None else columns.attribute(field.attribute)
     if not field.is_coded:
         return DistinctValues(column, _alone(columns, field, column), None)
-    encoded: Any = pc.dictionary_encode(column, null_encoding="encode")
-    codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    values = encoded.dictionary
+    codes, values = columns.distinct(field.name, field.attribute)
     return DistinctValues(values, _alone(columns, field, values), Occurrences.of(codes, len(values)))
 
 

@@ -60,6 +60,13 @@ class EventColumns:
         strings: Array = self.cached(("attribute", key), lambda: self._attribute(key))
         return strings
 
+    def distinct(self, name: str, attribute: str | None = None) -> tuple[Ints, Array]:
+        """Return a field, or one of its attributes, as codes of its distinct values, and these; null is a value too."""
+        key = ("distinct", name, attribute)
+        column = self.column(name) if attribute is None else self.attribute(attribute)
+        distinct: tuple[Ints, Array] = self.cached(key, lambda: codes_and_values(column))
+        return distinct
+
     def cached(self, key: object, compute: Callable[[], Any]) -> Any:
         """Return what was computed for this key before, or compute it now."""
         if key not in self._cache:
@@ -123,6 +130,12 @@ def event_times_ns(columns: EventColumns, arrivals_ns: Ints) -> Ints:
     if column.null_count:
         times = np.where(column.is_null().to_numpy(zero_copy_only=False), arrivals_ns, times)
     return times
+
+
+def codes_and_values(column: Array) -> tuple[Ints, Array]:
+    """Return the values of a column as codes of the distinct ones, and these; null is a value too."""
+    encoded: Any = pc.dictionary_encode(column, null_encoding="encode")
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
 
 
 def offsets_array(numbers: Ints) -> Any:
