@@ -10,6 +10,7 @@ import pyarrow as pa
 from google.protobuf.message import DecodeError
 
 from services.evaluator.adapters.messages import MalformedError
+from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.events import Ints
 from services.evaluator.core.records import Group
 from services.evaluator.core.samples import SAMPLE_SCHEMA, SampleTable
@@ -267,7 +268,7 @@ def _blocks(rows: Mapping[str, Any], sample_ids: Ints) -> dict[int, BlockColumns
             columns={name: rows[name][sources == source] for name in BLOCK_COLUMNS},
             sample_ids=sample_ids[of_sample == source],
         )
-        for source in np.unique(sources).tolist()
+        for source in distinct_integers(sources).tolist()
     }
 
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
+from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.blocks import Block
 from services.evaluator.core.match.events import Ints
 from services.evaluator.core.rules import CompiledRule
@@ -16,7 +15,7 @@ def add_missed(missed: Iterable[CompiledRule], blocks: Sequence[Block], block_of
         window_ns = compiled.window_ns
         if window_ns not in panes:
             panes[window_ns] = [
-                (block, (np.unique(times_ns[block_of_event == number] // window_ns) * window_ns).tolist())
+                (block, (distinct_integers(times_ns[block_of_event == number] // window_ns) * window_ns).tolist())
                 for number, block in enumerate(blocks)
             ]
         for block, of_block in panes[window_ns]:

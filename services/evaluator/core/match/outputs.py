@@ -10,6 +10,7 @@ from zlib import crc32
 
 import numpy as np
 
+from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.events import Ints, RowMask
 from services.evaluator.core.records import Group, group_key
 
@@ -60,7 +61,7 @@ def _outputs(readers: Sequence[Sequence[str]], selection: Ints, sums: Ints, size
     # One reader of each selection after the other, until a row goes everywhere.
     while len(rows := np.flatnonzero((counts[selection] > asked) & ~goes_to.all(axis=1))):
         prefixes = np.zeros(len(readers), dtype=np.int64)
-        for index in np.unique(selection[rows]).tolist():
+        for index in distinct_integers(selection[rows]).tolist():
             prefixes[index] = crc32(group_key(readers[index][asked], ()))
         moved = _move_on(prefixes[selection[rows]], sizes[rows])
         goes_to[rows, (moved ^ sums[rows]) % outputs] = True

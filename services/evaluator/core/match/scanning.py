@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from services.domain.hyperscan_patterns import to_hyperscan
 from services.domain.regex import Regex, is_ascii
+from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.events import Array, Ints, RowMask, offsets_array
 
 _NEWLINE, _NUL = ord("\n"), 0
@@ -121,7 +122,7 @@ class Scanner:
         numbers, ends = found >> _END_BITS, found & _END_MASK
         rows = np.searchsorted(texts.starts, ends - 1, side="right") - 1
         self._note_frequent(numbers, len(texts.starts))
-        pairs = np.unique(numbers * len(texts.starts) + rows)
+        pairs = distinct_integers(numbers * len(texts.starts) + rows)
         owners, rows = np.divmod(pairs, max(len(texts.starts), 1))
         borders = np.flatnonzero(np.diff(owners, prepend=-1))
         owning = owners[borders].tolist()

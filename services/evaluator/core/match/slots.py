@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.events import Ints
 
 _Value = TypeVar("_Value", bound=Hashable)
@@ -34,7 +35,7 @@ class SlotIndex:
         places = np.searchsorted(self._sorted_keys, keys)
         is_new = self._sorted_keys[places] != keys
         if is_new.any():
-            self._add(np.unique(keys[is_new]))
+            self._add(distinct_integers(keys[is_new]))
             places = np.searchsorted(self._sorted_keys, keys)
         return self._sorted_slots[places]
 

@@ -5,6 +5,7 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.events import Ints
 
 # In place of a slot where a code has none. What is kept by slot has an empty entry there.
@@ -65,7 +66,7 @@ class CodeIndex:
         slots = self.find(codes)
         missing = np.flatnonzero(slots == NO_SLOT)
         if len(missing):
-            self._append(np.unique(codes[missing]))
+            self._append(distinct_integers(codes[missing]))
             slots[missing] = self.find(codes[missing])
         return slots
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.events import Ints, RowMask
 from services.evaluator.core.partial_rows import PartialBatch, PartialRows, concat
 from services.evaluator.core.window.admission import Admission, place_rows
@@ -145,7 +146,7 @@ def merge_rows(
     merged = []
     if len(arrived.rows.sample_rows) and arrived.may_replace:
         # A later row may leave out the samples of one that it replaces.
-        sampled = np.unique(arrived.rows.sample_rows)
+        sampled = distinct_integers(arrived.rows.sample_rows)
         merged.append(_merge(table, arrived.take(sampled), windows, places[sampled], numbers[sampled]))
     merged.append(_merge(table, arrived, windows, places, numbers))
     return merged

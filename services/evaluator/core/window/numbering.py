@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.events import Ints, RowMask
 from services.evaluator.core.match.outputs import group_checksums, outputs_of
 from services.evaluator.core.records import Group, RowKey
@@ -292,7 +293,7 @@ class GroupNumbers:
     def outputs(self, rule_id: str, numbers: Ints, outputs: int) -> Ints:
         """Return the output partition of each of these groups of a rule."""
         self._sizes, self._sums = grown(self._sizes, len(self), 0), grown(self._sums, len(self), 0)
-        unknown = np.unique(numbers[self._sizes[numbers] == 0])
+        unknown = distinct_integers(numbers[self._sizes[numbers] == 0])
         if len(unknown):
             sums, sizes = group_checksums([self._groups[number] for number in unknown.tolist()])
             self._sums[unknown], self._sizes[unknown] = sums, sizes

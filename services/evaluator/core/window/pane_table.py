@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.events import Ints, RowMask
 from services.evaluator.core.partial_rows import ABSENT_NS, PartialRows
 from services.evaluator.core.records import Group, Sample
@@ -222,7 +223,7 @@ class PaneTable:
 
     def samples(self, slots: Ints) -> dict[int, tuple[Sample, ...]]:
         """Return the earliest events among the samples of panes, by slot."""
-        slots = np.unique(slots)
+        slots = distinct_integers(slots)
         growing: dict[int, list[int]] = {}
         slot_of_row, rows = self._sampled_rows(slots)
         counts, ids = self._growing.samples(rows)
@@ -342,10 +343,10 @@ class PaneTable:
     def _folded_windows(self, windows: Ints, matched_by: Ints) -> Ints:
         """Return the number of the window that each row is folded into: its own, or by the revision for totals."""
         folded = windows.copy()
-        for number in np.unique(windows).tolist():
+        for number in distinct_integers(windows).tolist():
             if self.windows[number].is_totals:
                 rows = np.flatnonzero(windows == number)
-                for revision in np.unique(matched_by[rows]).tolist():
+                for revision in distinct_integers(matched_by[rows]).tolist():
                     folded[rows[matched_by[rows] == revision]] = self.windows.folded(number, revision).number
         return folded
 
@@ -356,7 +357,7 @@ def _numbers(windows: Sequence[Window | None]) -> Ints:
 
 def _by_number(numbers: Ints) -> Iterator[tuple[int, Ints]]:
     """Return each number but 0 that occurs, and where it does."""
-    for number in np.unique(numbers[numbers != 0]).tolist():
+    for number in distinct_integers(numbers[numbers != 0]).tolist():
         yield number, np.flatnonzero(numbers == number)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.events import Ints
 from services.evaluator.core.records import MAX_SAMPLES, Sample
 from services.evaluator.core.samples import SampleTable
@@ -87,7 +88,7 @@ class SampleLog:
         ids = np.concatenate([np.zeros(0, dtype=np.int64), *self._ids])
         slots = new_slots[slots]
         slots, ids = self._earliest_of_each(slots[slots > 0], ids[slots > 0])
-        used = np.unique(np.concatenate([ids, growing]))
+        used = distinct_integers(np.concatenate([ids, growing]))
         self._tables = [self._taken(used)] if len(used) else []
         new_ids = np.zeros(self._size, dtype=np.int64)
         new_ids[used] = np.arange(len(used))

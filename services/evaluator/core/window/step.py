@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.events import Ints, RowMask
 from services.evaluator.core.records import BlockProgress, Transition
 from services.evaluator.core.window.group_limit import GroupLimitKind
@@ -115,7 +116,7 @@ class Step:
         rows = merged.of_windows([window.is_open and not window.is_totals for window in merged.windows])
         beyond = rows[merged.replaced.is_beyond[rows]]
         self._beyond_limit.update(sum_by_rule(merged, beyond, merged.added(beyond)))
-        for place in np.unique(merged.places[beyond]).tolist():
+        for place in distinct_integers(merged.places[beyond]).tolist():
             window = merged.windows[place]
             if not window.is_limit_reported:
                 window.is_limit_reported = True
