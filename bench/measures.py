@@ -174,8 +174,19 @@ def _await(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
 
 def read_counter(port: int, name: str, context: ssl.SSLContext | None = None) -> float:
     """Return a counter's sum over its labels, from a service's metrics; 0.0 while it does not exist."""
-    lines = http_get(port, "/metrics", context).decode().splitlines()
+    lines = _metrics(port, context).decode().splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+
+def _metrics(port: int, context: ssl.SSLContext | None) -> bytes:
+    """Return a service's metrics; one that gets an eighth of a core while it starts takes seconds for an answer."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return http_get(port, "/metrics", context)
+        except TimeoutError:
+            if time.monotonic() > deadline:
+                raise
 
 
 def _start(module: str, ports: Ports, *arguments: str) -> "subprocess.Popen[bytes]":
