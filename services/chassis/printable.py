@@ -4,6 +4,7 @@ A terminal obeys control characters (C0, DEL, C1: they move the cursor, change c
 that are invisible or change the direction of text deceive a reader. Both become escapes. JSON stays the same data.
 """
 
+import functools
 import json
 import re
 import unicodedata
@@ -27,7 +28,13 @@ def printable_lines(text: str) -> str:
 def printable_json(value: Any, **options: Any) -> str:
     """Return a JSON document with escapes for unsafe characters; `options` are those of json.dumps."""
     # Outside of strings JSON is ASCII, so each character found here is in a string, where an escape is allowed.
-    return _NOT_PLAIN_ASCII.sub(_escape_json, json.dumps(value, ensure_ascii=False, **options))
+    return _NOT_PLAIN_ASCII.sub(_escape_json, _encoder(**options).encode(value))
+
+
+@functools.lru_cache(maxsize=16)
+def _encoder(**options: Any) -> json.JSONEncoder:
+    """Return an encoder; json.dumps would make one each time, which costs as much as a line of a log."""
+    return json.JSONEncoder(ensure_ascii=False, **options)
 
 
 def _escape_text(match: re.Match[str]) -> str:

@@ -7,16 +7,19 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _SECOND_NS = 1_000_000_000
+_DAY_SECONDS = 86_400
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
 # What a Timestamp may hold: the years 1 to 9999.
 _MIN_SECOND, _MAX_SECOND = -62_135_596_800, 253_402_300_799
 
 
 def datetime_of(timestamp: Timestamp) -> datetime:
     """Return the time in UTC, to the microsecond. Raises ValueError outside of the years 1 to 9999."""
-    try:
-        return timestamp.ToDatetime(UTC)
-    except (OverflowError, ValueError) as error:
-        raise ValueError("out of range") from error
+    seconds, nanos = timestamp.seconds, timestamp.nanos
+    if not (_MIN_SECOND <= seconds <= _MAX_SECOND and 0 <= nanos < _SECOND_NS):
+        raise ValueError("out of range")
+    return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1000)
 
 
 @overload
@@ -31,9 +34,9 @@ def timestamp_of(time: datetime | None) -> Timestamp | None:
     """Return the time as protobuf carries it; None stays None."""
     if time is None:
         return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(time)
-    return timestamp
+    # A third of what Timestamp.FromDatetime takes: a notification has a dozen times. Naive times are in UTC there, too.
+    since = time - (_EPOCH if time.tzinfo is not None else _NAIVE_EPOCH)
+    return Timestamp(seconds=since.days * _DAY_SECONDS + since.seconds, nanos=since.microseconds * 1000)
 
 
 def timedelta_of(duration: Duration) -> timedelta:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from uuid import UUID, uuid5
+from uuid import UUID
 
-from services.domain.fingerprint import digest
+from services.domain.fingerprint import digest, stable_id
 from services.domain.matchers import SERVICE
 from services.domain.severity import Severity
 from services.manager.core.alert_lifecycle import AlertState, AlertStatus
@@ -135,14 +135,14 @@ class AlertFilter:
 
 def alert_id_of(*, fingerprint: str, transition_id: str) -> str:
     """Return the id of the alert that a transition opens: always the same, also in another database."""
-    return str(uuid5(_IDS, digest("alert", fingerprint, transition_id)))
+    return stable_id(_IDS, "alert", fingerprint, transition_id)
 
 
 def history_id_of(alert_id: str, kind: AlertHistoryKind, *occasion: str) -> str:
     """Return the id of a history entry; `occasion` distinguishes what may happen to one alert more than once."""
-    return str(uuid5(_IDS, digest("entry", alert_id, kind.value, *occasion)))
+    return stable_id(_IDS, "entry", alert_id, kind.value, *occasion)
 
 
 def notification_id_of(alert_id: str, notification: NotifiedState) -> str:
     """Return the id of a notification as releases made it that notified of alerts."""
-    return str(uuid5(_IDS, digest("notification", alert_id, notification.value)))
+    return stable_id(_IDS, "notification", alert_id, notification.value)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from uuid import UUID, uuid5
+from uuid import UUID
 
-from services.domain.fingerprint import digest
+from services.domain.fingerprint import digest, stable_id
 from services.domain.severity import Severity
 from services.manager.core.escalation import Escalation
 from services.manager.core.routing_tree import AlertRoute
@@ -299,17 +299,17 @@ class IncidentNotification:
 
 def incident_id_of(alert_id: str, occasion: str = "") -> str:
     """Return the id of the incident that an alert begins: always the same; `occasion` tells splits apart."""
-    return str(uuid5(_IDS, digest("incident", alert_id, occasion)))
+    return stable_id(_IDS, "incident", alert_id, occasion)
 
 
 def incident_history_id_of(incident_id: str, kind: IncidentHistoryKind, *occasion: str) -> str:
     """Return the id of a history entry; `occasion` distinguishes what may happen to one incident more than once."""
-    return str(uuid5(_IDS, digest("entry", incident_id, kind.value, *occasion)))
+    return stable_id(_IDS, "entry", incident_id, kind.value, *occasion)
 
 
 def incident_notification_id_of(incident_id: str, sequence: int) -> str:
     """Return the id of a notification: the same each time it is decided."""
-    return str(uuid5(_IDS, digest("notification", incident_id, str(sequence))))
+    return stable_id(_IDS, "notification", incident_id, str(sequence))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,17 @@ def test_times_go_there_and_back(time: datetime) -> None:
     assert datetime_of(timestamp_of(time)) == time
 
 
+@given(st.datetimes(timezones=st.none() | st.timezones()))
+def test_times_are_those_of_protobufs_own_functions(time: datetime) -> None:
+    expected = Timestamp()
+    try:
+        expected.FromDatetime(time)
+    except (OverflowError, ValueError):
+        return
+    assert timestamp_of(time) == expected
+    assert datetime_of(expected) == expected.ToDatetime(UTC)
+
+
 @given(st.timedeltas(timedelta(days=-3_000_000), timedelta(days=3_000_000)))
 def test_durations_go_there_and_back(span: timedelta) -> None:
     assert timedelta_of(duration_of(span)) == span
@@ -54,5 +65,9 @@ def test_no_time_stays_none() -> None:
 def test_what_python_cannot_hold_is_out_of_range() -> None:
     with pytest.raises(ValueError, match="out of range"):
         datetime_of(Timestamp(seconds=10**12))
+    with pytest.raises(ValueError, match="out of range"):
+        datetime_of(Timestamp(nanos=10**9))
+    with pytest.raises(ValueError, match="out of range"):
+        datetime_of(Timestamp(nanos=-1))
     with pytest.raises(ValueError, match="out of range"):
         timedelta_of(Duration(seconds=10**15))

@@ -1,9 +1,11 @@
 """Equal parts have equal keys, and different parts have different ones."""
 
+from uuid import UUID, uuid5
+
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from services.domain.fingerprint import digest, fingerprint
+from services.domain.fingerprint import digest, fingerprint, stable_id
 from services.domain.severity import Severity
 
 # Few characters, so that parts often have equal prefixes; among them those that separate parts.
@@ -42,3 +44,8 @@ def test_a_digest_has_32_digits(text: str) -> None:
     name = digest(text)
     assert len(name) == 32
     assert int(name, 16) >= 0
+
+
+@given(st.uuids(), parts)
+def test_a_stable_id_is_the_uuid_of_the_digest(namespace: UUID, given_parts: list[str]) -> None:
+    assert stable_id(namespace, *given_parts) == str(uuid5(namespace, digest(*given_parts)))
