@@ -1,6 +1,7 @@
 """The manager's metrics, one function an observation."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -105,15 +106,17 @@ class Metrics:
         for reason in AlertReason:
             self._transitions.add(0, {"reason": reason.value})
 
-    def transition(self, reason: AlertReason, seconds: float) -> None:
-        """Count what became of a transition, `seconds` after the evaluator decided it."""
-        self._transitions.add(1, {"reason": reason.value})
-        if reason is AlertReason.DUPLICATE:
-            return
-        self._processed.add(1)
-        self._stored.record(max(0.0, seconds))
-        if reason in _DEDUPLICATED:
-            self._deduplicated.add(1)
+    def transitions(self, delays: Mapping[AlertReason, Sequence[float]]) -> None:
+        """Count what became of a batch's transitions, each with the seconds since the evaluator decided it."""
+        for reason, seconds in delays.items():
+            self._transitions.add(len(seconds), {"reason": reason.value})
+            if reason is AlertReason.DUPLICATE:
+                continue
+            self._processed.add(len(seconds))
+            for each in seconds:
+                self._stored.record(max(0.0, each))
+            if reason in _DEDUPLICATED:
+                self._deduplicated.add(len(seconds))
 
     def acknowledged(self, severity: Severity, time: timedelta) -> None:
         """Record how long after its firing an alert was acknowledged for the first time."""
@@ -140,13 +143,15 @@ class Metrics:
         """Count alerts that were resolved with their rule."""
         self._ended.add(alerts)
 
-    def incident_changed(self, reason: IncidentReason) -> None:
-        """Count a change of an incident, by its last step."""
-        self._incidents.add(1, {"reason": reason.value})
+    def incidents_changed(self, reasons: Iterable[IncidentReason]) -> None:
+        """Count changes of incidents, each by its last step."""
+        for reason, count in Counter(reasons).items():
+            self._incidents.add(count, {"reason": reason.value})
 
-    def notified(self, reason: NotifyReason) -> None:
-        """Count a notification of an incident."""
-        self._notified.add(1, {"reason": reason.value})
+    def notified(self, reasons: Iterable[NotifyReason]) -> None:
+        """Count notifications of incidents."""
+        for reason, count in Counter(reasons).items():
+            self._notified.add(count, {"reason": reason.value})
 
     def silences_applied(self, *, marked: int, released: int) -> None:
         """Count open alerts that were changed because a silence began or ended."""

@@ -88,11 +88,11 @@ class IncidentWorker:
                 return None
             seen, changes = await self._advance(transaction, revision, now)
         self._revision = revision if changes else revision - 1
+        self._metrics.incidents_changed(change.reason for change in changes)
+        self._metrics.notified(each.reason for change in changes for each in change.notifications)
+        bound = log.bind()
         for change in changes:
-            self._metrics.incident_changed(change.reason)
-            for notification in change.notifications:
-                self._metrics.notified(notification.reason)
-            log.info(
+            bound.info(
                 "incident_changed",
                 incident_id=change.incident.id,
                 reason=change.reason.value,

@@ -130,17 +130,20 @@ class TransitionWorker:
 
     def _report(self, outcomes: Sequence[TransitionOutcome], records: Sequence[Record]) -> None:
         now = self._clock.now()
+        delays: dict[AlertReason, list[float]] = {}
+        bound = log.bind()
         for outcome, record in zip(outcomes, records, strict=True):
             seconds = (now - outcome.transition.evaluation.time).total_seconds()
-            self._metrics.transition(outcome.reason, seconds)
+            delays.setdefault(outcome.reason, []).append(seconds)
             with in_trace_of(record.headers):
-                log.info(
+                bound.info(
                     "transition_recorded",
                     reason=outcome.reason.value,
                     transition=outcome.transition.id,
                     rule_id=outcome.transition.subject.rule_id,
                     alert_id=outcome.change.alert.id if outcome.change else None,
                 )
+        self._metrics.transitions(delays)
 
 
 def transition_of(
@@ -228,17 +231,19 @@ def _traced_changes(
 ) -> list[tuple[AlertChange, TraceHeaders]]:
     """Return each change with the headers of a span that continues its record's trace."""
     changes: list[tuple[AlertChange, TraceHeaders]] = []
+    links = links_of([trace_headers()])
     for outcome, record in zip(outcomes, records, strict=True):
         if outcome.change is None:
             continue
         with tracer(__name__).start_as_current_span(
             f"alert {outcome.reason.value}",
             context=context_of(record.headers),
-            links=links_of([trace_headers()]),
+            links=links,
             attributes={
                 "tocsin.alert.id": outcome.change.alert.id,
                 "tocsin.rule.id": outcome.transition.subject.rule_id,
             },
         ):
-            changes += [(change, trace_headers()) for change in outcome.changes]
+            headers = trace_headers()
+            changes += [(change, headers) for change in outcome.changes]
     return changes

@@ -209,13 +209,17 @@ def incident_history_row(entry: IncidentHistoryEntry) -> tuple[Any, ...]:
 
 
 def _correlation_text(correlation: Correlation) -> str:
+    return _NO_CORRELATION if correlation == _UNRELATED else _written(correlation)
+
+
+def _written(correlation: Correlation) -> str:
     fields = {
         "incident": correlation.incident_id,
         "reason": correlation.reason.value,
         "path": [storable(service) for service in correlation.path],
         "labels": storable_labels(correlation.labels),
     }
-    return json.dumps(fields)
+    return _json(fields)
 
 
 def _correlation_of(text: str) -> Correlation:
@@ -231,3 +235,8 @@ def _correlation_of(text: str) -> Correlation:
 def _json(value: object) -> str:
     """Return a value for a column of type json, which takes any text, jsonb does not."""
     return msgspec.json.encode(value).decode()
+
+
+# That of most alerts and entries.
+_UNRELATED = Correlation()
+_NO_CORRELATION = _written(_UNRELATED)
