@@ -11,7 +11,7 @@ from services.chassis.failures import Overloaded, ShuttingDown
 from services.manager.core.alert import Alert, AlertFilter
 from services.manager.core.alert_log import AlertCursor, AlertLog, FellBehindError
 from services.manager.core.rule import RuleSnapshot, StoredRule
-from services.manager.messages import alert_message
+from services.manager.messages.alerts import alert_message
 from services.manager.ports.feeds import CatalogFeed
 from services.manager.ports.readers import AlertReader, RuleReader
 from tocsin.alerts.v1.alert_service_pb2 import WatchAlertsResponse

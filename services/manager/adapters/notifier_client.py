@@ -10,7 +10,7 @@ from services.chassis.failures import Failure
 from services.chassis.tenants import current_tenant
 from services.domain.tenants import write_tenant
 from services.manager.core.routing_tree import RoutingTree
-from services.manager.messages import read_routing_tree
+from services.manager.messages.routing import read_routing_tree
 from services.manager.ports.feeds import NotifierReceivers
 from tocsin.notifications.v1.notification_service_pb2 import ListReceiversRequest, ListReceiversResponse
 from tocsin.notifications.v1.notification_service_pb2_grpc import NotificationServiceStub

@@ -8,7 +8,7 @@ from services.domain.matchers import ALERTNAME, SEVERITY, LabelMatcher, MatchOpe
 from services.domain.severity import Severity
 from services.manager.core.alert import Alert, AlertFilter
 from services.manager.core.alert_lifecycle import AlertState
-from services.manager.messages import alert_message, alert_state_of
+from services.manager.messages.alerts import alert_message, alert_state_of
 from services.manager.ports.readers import AlertReader, Page
 from services.manager.rpc.pages import TimeKey, page_by_time, scan_page
 from services.manager.rpc.requests import check_length, optional_time, read_matchers, read_severities, refuse_if_any

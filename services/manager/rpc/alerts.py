@@ -18,7 +18,7 @@ from services.manager.core.alert import Alert
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertReason
 from services.manager.core.service_changes import ChangeSearch
-from services.manager.messages import alert_message, fill_service_info, history_message, related_messages
+from services.manager.messages.alerts import alert_message, fill_service_info, history_message, related_messages
 from services.manager.metrics import Metrics
 from services.manager.ports.feeds import AlertFeed, CatalogFeed, DedupCache, ResponseCache
 from services.manager.ports.readers import AlertReader, ChangeReader

@@ -10,7 +10,7 @@ from services.chassis.grpc_server import Mount
 from services.chassis.request_ids import request_id_of, respond_once
 from services.contract.paging import encode_page_token, filters_of
 from services.manager.core.service_changes import ChangeFilter, ServiceChange, ServiceChangeKind, change_problems
-from services.manager.messages import change_message
+from services.manager.messages.alerts import change_message
 from services.manager.ports.readers import ChangeReader
 from services.manager.ports.tables import Store
 from services.manager.rpc.pages import page_by_time

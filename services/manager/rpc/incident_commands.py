@@ -26,7 +26,7 @@ from services.manager.core.incident_changes import (
     with_cause,
 )
 from services.manager.core.incident_merges import merge_incidents, split_incident
-from services.manager.messages import incident_message
+from services.manager.messages.incidents import incident_message
 from services.manager.ports.feeds import CatalogFeed, DedupCache
 from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import IncidentNotFound, IncidentStateConflict

@@ -6,7 +6,7 @@ from services.chassis.failures import Violation
 from services.domain.matchers import MatchOperator, all_match
 from services.manager.core.incident import IncidentFilter, IncidentState, IncidentSummary
 from services.manager.core.incident_log import WatchedIncidents
-from services.manager.messages import incident_message
+from services.manager.messages.incidents import incident_message
 from services.manager.ports.readers import IncidentReader, Page
 from services.manager.rpc.pages import TimeKey, page_by_time, scan_page
 from services.manager.rpc.requests import check_length, read_matchers, read_severities

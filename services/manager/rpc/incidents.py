@@ -11,7 +11,7 @@ from services.manager.core.incident import (
     IncidentHistoryKind,
     summary_of,
 )
-from services.manager.messages import correlation_message, incident_alert_message, incident_message
+from services.manager.messages.incidents import correlation_message, incident_alert_message, incident_message
 from services.manager.ports.feeds import IncidentFeed
 from services.manager.ports.readers import IncidentReader
 from services.manager.rpc.failures import IncidentNotFound

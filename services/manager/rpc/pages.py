@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from services.chassis.failures import Violation
 from services.contract.paging import MAX_PAGE_SIZE, PageTokenError, decode_page_token, key_time, page_size
-from services.manager.messages import PAGE_BYTES
+from services.manager.messages.rules import PAGE_BYTES
 from services.manager.ports.readers import Page
 from services.manager.rpc.requests import refuse_if_any
 

@@ -23,7 +23,7 @@ from services.manager.core.routing_explanation import (
 )
 from services.manager.core.routing_tree import AlertRoute, RouteVisit, RoutingTree
 from services.manager.core.silence_index import MatchedAlert
-from services.manager.messages import routing_tree_message
+from services.manager.messages.routing import routing_tree_message
 from services.manager.ports.feeds import CatalogFeed, OnCallFeed, RoutingFeed, SilenceFeed
 from services.manager.ports.readers import MatchedAlertReader, RoutingReader, SilenceReader
 from services.manager.rpc.pages import page_of

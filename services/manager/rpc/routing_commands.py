@@ -14,7 +14,7 @@ from services.contract.timestamps import timestamp_of
 from services.manager.core.on_call_records import OnCallKind
 from services.manager.core.routing_checks import RoutingProblem, routing_problems, routing_warnings
 from services.manager.core.routing_tree import FILE_AUTHOR, RoutingTree, StoredTree, TreeVersion
-from services.manager.messages import read_routing_tree, routing_tree_message
+from services.manager.messages.routing import read_routing_tree, routing_tree_message
 from services.manager.ports.feeds import ReceiverFeed, RoutingFeed
 from services.manager.ports.readers import RoutingReader
 from services.manager.ports.tables import Store, Transaction

@@ -18,7 +18,7 @@ from services.domain.trace_context import traceparent_of
 from services.manager.core import rule_edits
 from services.manager.core.rule import MAX_RULES, RuleEdit, StoredRule
 from services.manager.core.rule_edits import RuleEnding, UpdateMaskError
-from services.manager.messages import rule_message, set_fields
+from services.manager.messages.rules import rule_message, set_fields
 from services.manager.metrics import Metrics
 from services.manager.ports.tables import NameTakenError, Store, Transaction
 from services.manager.rpc.failures import RuleNameTaken, RuleNotFound, TooManyRules

@@ -13,7 +13,7 @@ from services.contract.timestamps import datetime_of, timestamp_of
 from services.domain.problem_reason import ProblemReason
 from services.manager.core.rule import MAX_RULES, RuleStatistics
 from services.manager.core.rule_problems import MAX_PROBLEM_CHARACTERS, REPORT_EXPIRY, ReportedProblem, apply_report
-from services.manager.messages import problem_message, rule_history_message
+from services.manager.messages.rules import problem_message, rule_history_message
 from services.manager.ports.readers import RuleProblemReader, RuleStatisticsReader
 from services.manager.ports.tables import Store
 from services.manager.rpc.failures import RuleNotFound

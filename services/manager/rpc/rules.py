@@ -12,7 +12,7 @@ from services.chassis.tenants import ALL_TENANTS, tenant_served
 from services.contract.paging import encode_page_token
 from services.domain.fingerprint import digest
 from services.manager.core.rule import RuleSnapshot
-from services.manager.messages import rule_message, rule_pages, snapshot_pages, whole_snapshot
+from services.manager.messages.rules import rule_message, rule_pages, snapshot_pages, whole_snapshot
 from services.manager.ports.feeds import ResponseCache, RuleFeed
 from services.manager.ports.readers import RuleReader
 from services.manager.rpc.failures import RuleNotFound

@@ -11,7 +11,7 @@ from services.chassis.grpc_server import Mount
 from services.contract.paging import encode_page_token, filters_of
 from services.manager.core.silence import Silence, SilenceState
 from services.manager.core.silence_index import SilenceIndex
-from services.manager.messages import alert_message
+from services.manager.messages.alerts import alert_message
 from services.manager.ports.readers import AlertReader, MatchedAlertReader, Page, SilenceReader
 from services.manager.rpc.pages import TimeKey, page_by_time, scan_page
 from services.manager.rpc.requests import check_fields, check_length, refuse_if_any

@@ -21,7 +21,7 @@ from services.manager.core.alert import Alert
 from services.manager.core.incident import IncidentAlert
 from services.manager.core.incident_batch import IncidentContext, IncidentSettings, OpenIncidents, SeenAlert
 from services.manager.core.incident_changes import IncidentChange
-from services.manager.messages import rule_labels_of
+from services.manager.messages.alerts import rule_labels_of
 from services.manager.metrics import Metrics
 from services.manager.ports.feeds import CatalogFeed, OnCallFeed, RoutingFeed
 from services.manager.ports.tables import Store, TracedAlert, Transaction

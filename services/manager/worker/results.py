@@ -12,7 +12,7 @@ from services.contract.timestamps import datetime_of
 from services.domain.tenants import read_tenant
 from services.domain.trace_context import trace_id_of, traceparent_of
 from services.manager.core.alert import AlertHistoryEntry, AlertHistoryKind, NotifiedState, history_id_of
-from services.manager.messages import UnusableRecordError
+from services.manager.messages.alerts import UnusableRecordError
 from services.manager.metrics import Metrics
 from services.manager.ports.tables import Store
 from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult

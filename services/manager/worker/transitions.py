@@ -22,7 +22,7 @@ from services.manager.core.alert import AlertSubject
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.alert_lifecycle import AlertReason, Ended, Evaluation, Fired, Observation
 from services.manager.core.transitions import ReceivedTransition, TransitionOutcome, decide
-from services.manager.messages import UnusableRecordError
+from services.manager.messages.alerts import UnusableRecordError
 from services.manager.metrics import Metrics
 from services.manager.ports.feeds import DedupCache, SilenceFeed
 from services.manager.ports.tables import OpenAlertExistsError, Store

@@ -11,7 +11,7 @@ from services.manager.core.alert_changes import open_alert
 from services.manager.core.alert_lifecycle import AlertState, AlertStatus
 from services.manager.core.incident import Incident, IncidentAlert
 from services.manager.core.incident_changes import open_incident
-from services.manager.messages import alert_message
+from services.manager.messages.alerts import alert_message
 from tests.fakes.edge import Edge
 from tests.fakes.transitions import NOW, a_subject, a_transition
 from tests.unit.cli.commands import Command

@@ -16,7 +16,7 @@ from services.evaluator.adapters.window_state import decode_state
 from services.evaluator.core.records import SECOND_NS, TransitionState
 from services.evaluator.core.window.checkpoint import decode_checkpoint
 from services.manager.core.alert_lifecycle import Ended, Fired
-from services.manager.messages import UnusableRecordError
+from services.manager.messages.alerts import UnusableRecordError
 from services.manager.worker.results import result_entry
 from services.manager.worker.transitions import transition_of
 from services.notifier.messages import UnreadableNotificationError, decode_notification

@@ -25,7 +25,7 @@ from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.window import condition
 from services.evaluator.core.window.condition import Condition
 from services.manager.core.rule import StoredRule
-from services.manager.messages import PAGE_BYTES
+from services.manager.messages.rules import PAGE_BYTES
 from services.rule_language.checking import Expression
 from services.rule_language.rule import Draft, RuleType, complete
 from tests.fakes.edge import Edge

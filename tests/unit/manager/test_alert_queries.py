@@ -8,7 +8,7 @@ import pytest
 from services.chassis.failures import InvalidRequest
 from services.contract.paging import encode_page_token, filters_of
 from services.manager.core.transitions import TransitionContext, decide
-from services.manager.messages import derived_labels
+from services.manager.messages.alerts import derived_labels
 from services.manager.rpc import pages
 from services.manager.rpc.alert_queries import select_page
 from tests.fakes.manager import MemoryStore

@@ -10,7 +10,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.contract.timestamps import timestamp_of
 from services.domain.fingerprint import open_key
 from services.domain.severity import Severity
-from services.manager import messages
 from services.manager.core.alert import Alert as StoredAlert
 from services.manager.core.alert import AlertHistoryKind, history_id_of
 from services.manager.core.alert_changes import AlertCommand, apply_command
@@ -20,6 +19,7 @@ from services.manager.core.incident import IncidentNotification
 from services.manager.core.incident_batch import IncidentContext, IncidentSettings, OpenIncidents, SeenAlert
 from services.manager.core.rule_edits import create
 from services.manager.core.transitions import TransitionContext, decide
+from services.manager.messages import alerts, incidents, rules
 from services.manager.worker.incidents import incident_alert_of
 from services.manager.worker.results import result_entry
 from services.manager.worker.transitions import transition_of
@@ -52,14 +52,14 @@ def test_a_transition_becomes_an_alert_with_all_its_evidence() -> None:
     message = sent()
     message.window.count = 5
     context, _ = decide(TransitionContext(), [transition_of(message)], NOW)
-    shown = messages.alert_message(context.open_alerts[open_key(rule_id="r1", resource="a")])
+    shown = alerts.alert_message(context.open_alerts[open_key(rule_id="r1", resource="a")])
     assert (shown.window, dict(shown.group), dict(shown.labels)) == (message.window, {"service": "a"}, {"team": "x"})
     assert list(shown.samples) == list(message.samples)
     assert (shown.state, shown.severity, shown.rule_id) == (Alert.FIRING, AlertRule.HIGH, "r1")
     assert shown.fire_time == Timestamp(seconds=200, nanos=1000)
     assert not shown.HasField("resolve_time")
     (bare,) = decide(TransitionContext(), [transition_of(sent())], NOW)[0].open_alerts.values()
-    assert not messages.alert_message(bare).HasField("window")
+    assert not alerts.alert_message(bare).HasField("window")
 
 
 def test_the_two_kinds_of_observations() -> None:
@@ -84,7 +84,7 @@ def test_the_two_kinds_of_observations() -> None:
     ],
 )
 def test_a_transition_that_lacks_a_field_names_it(changed: dict[str, object], problem: str) -> None:
-    with pytest.raises(messages.UnusableRecordError, match=problem):
+    with pytest.raises(alerts.UnusableRecordError, match=problem):
         transition_of(sent(**changed))
 
 
@@ -124,26 +124,26 @@ CATALOG = Catalog.of(
 
 def test_a_notification_shows_the_incident_without_what_is_withheld() -> None:
     notification, alert = an_incident()
-    message = messages.notification_message(notification, alert, CATALOG)
+    message = incidents.notification_message(notification, alert, CATALOG)
     assert (message.kind, message.alert.state) == (Notification.FIRING, Alert.FIRING)
     assert (message.subject_id, message.sequence, list(message.receivers)) == (notification.incident.id, 1, [])
     assert message.reason == "routes of the notifier's file"
     assert message.time_zone == ""
     zoned = replace(notification, time_zone="Europe/Berlin")
-    assert messages.notification_message(zoned, alert, CATALOG).time_zone == "Europe/Berlin"
+    assert incidents.notification_message(zoned, alert, CATALOG).time_zone == "Europe/Berlin"
     notice = message.incident
     assert [each.alert_id for each in notice.alerts] == ["database", alert.id]
     assert (notice.incident.severity, notice.incident.alert_count) == (AlertRule.CRITICAL, 3)
     assert (notice.cause.alert_id, notice.cause_reason) == ("database", "payment-service depends on database")
     assert dict(notice.links) == {"runbook": "http://wiki/db"}
     assert not notice.incident.HasField("resolve_time")
-    unknown = messages.notification_message(notification, alert, Catalog())
+    unknown = incidents.notification_message(notification, alert, Catalog())
     assert (unknown.incident.cause_reason, dict(unknown.incident.links)) == ("it fired first", {})
 
 
 def test_a_notification_of_the_end_says_who_has_resolved_the_alert() -> None:
     notification, alert = an_incident(is_over=True)
-    message = messages.notification_message(notification, alert, Catalog())
+    message = incidents.notification_message(notification, alert, Catalog())
     assert (message.kind, message.alert.state, message.alert.resolved_by) == (
         Notification.RESOLVED,
         Alert.RESOLVED,
@@ -155,9 +155,9 @@ def test_a_notification_of_the_end_says_who_has_resolved_the_alert() -> None:
 
 
 def test_states_are_those_of_the_contract() -> None:
-    assert messages.alert_state_of(Alert.ACKNOWLEDGED) is AlertState.ACKNOWLEDGED
+    assert alerts.alert_state_of(Alert.ACKNOWLEDGED) is AlertState.ACKNOWLEDGED
     with pytest.raises(ValueError, match="STATE_UNSPECIFIED"):
-        messages.alert_state_of(Alert.STATE_UNSPECIFIED)
+        alerts.alert_state_of(Alert.STATE_UNSPECIFIED)
 
 
 def result(**changed: object) -> NotificationResult:
@@ -182,34 +182,34 @@ def test_a_result_becomes_a_history_entry() -> None:
     )
     assert failed.id != taken.id == result_entry(result(attempt_count=3)).id
     assert taken.id == history_id_of("a1", AlertHistoryKind.NOTIFIED, "d1")
-    assert messages.history_message(result_entry(result(), trace_id="4b" * 16)).trace_id == "4b" * 16
+    assert alerts.history_message(result_entry(result(), trace_id="4b" * 16)).trace_id == "4b" * 16
     assert result_entry(result(kind=77)).comment == ""
     assert result_entry(result(kind=77)).notified_state is None
 
 
 def test_an_entry_says_whom_a_notification_reached_and_about_what() -> None:
-    shown = messages.history_message(result_entry(result(kind="RESOLVED", recipient="ann@example.com")))
+    shown = alerts.history_message(result_entry(result(kind="RESOLVED", recipient="ann@example.com")))
     assert (shown.recipient, shown.notified_state) == ("ann@example.com", Alert.RESOLVED)
-    assert messages.history_message(result_entry(result(kind=77))).notified_state == Alert.STATE_UNSPECIFIED
+    assert alerts.history_message(result_entry(result(kind=77))).notified_state == Alert.STATE_UNSPECIFIED
 
 
 @pytest.mark.parametrize("changed", [{"delivery_id": ""}, {"alert_id": ""}, {"channel": ""}, {"outcome": 0}])
 def test_a_result_that_lacks_a_field_names_it(changed: dict[str, object]) -> None:
-    with pytest.raises(messages.UnusableRecordError, match="missing"):
+    with pytest.raises(alerts.UnusableRecordError, match="missing"):
         result_entry(result(**changed))
 
 
 def test_a_result_whose_time_is_out_of_range_is_refused() -> None:
-    with pytest.raises(messages.UnusableRecordError, match="create_time"):
+    with pytest.raises(alerts.UnusableRecordError, match="create_time"):
         result_entry(result(create_time=Timestamp(seconds=-(10**12))))
 
 
 def test_a_stored_rule_is_shown_with_its_etag_and_times() -> None:
     draft = Draft(name="n", type=RuleType.ERROR_RATE, threshold=0, window_minutes=5, severity=Severity.LOW)
     stored = create(complete(draft), "id", 4, now=NOW)
-    shown = messages.rule_message(stored)
+    shown = rules.rule_message(stored)
     assert (shown.etag, shown.create_time, shown.update_time) == (stored.etag, timestamp_of(NOW), timestamp_of(NOW))
 
 
 def test_fields_that_are_present_are_those_that_were_set() -> None:
-    assert messages.set_fields(AlertRule(enabled=False, name="")) == {"enabled"}
+    assert rules.set_fields(AlertRule(enabled=False, name="")) == {"enabled"}

@@ -8,11 +8,11 @@ import pytest
 
 from services.chassis.callers import ANONYMOUS_ADMIN, Caller, as_caller
 from services.domain.severity import Severity
-from services.manager import messages
 from services.manager.adapters.broadcasters import RuleBroadcaster
 from services.manager.core import rule as module
 from services.manager.core.rule import RuleChanges, RuleSnapshot, StoredRule
 from services.manager.core.rule_edits import create
+from services.manager.messages import rules
 from services.manager.metrics import Metrics
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from services.manager.rpc.rule_statistics import CurrentProblems
@@ -62,8 +62,8 @@ def test_the_number_of_remembered_removed_rules_is_limited(monkeypatch: pytest.M
 
 
 def test_all_rules_come_in_pages_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "PAGE_BYTES", 2 * messages.rule_message(rule("a")).ByteSize())
-    pages = list(messages.snapshot_pages(KNOWN, ""))
+    monkeypatch.setattr(rules, "PAGE_BYTES", 2 * rules.rule_message(rule("a")).ByteSize())
+    pages = list(rules.snapshot_pages(KNOWN, ""))
     assert [[each.id for each in page.alert_rules] for page in pages] == [["a", "b"], ["c"]]
     assert [(page.kind, page.has_more, page.resume_token) for page in pages] == [
         (Response.SNAPSHOT, True, ""),
@@ -149,7 +149,7 @@ async def test_a_watcher_that_does_not_accept_pages_is_sent_all_rules_each_time(
 async def test_a_list_goes_on_with_another_page_when_rules_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     watcher = RuleWatcher()
     await watcher.change(*map(rule, "abc"))
-    monkeypatch.setattr(messages, "PAGE_BYTES", 2 * messages.rule_message(rule("a")).ByteSize())
+    monkeypatch.setattr(rules, "PAGE_BYTES", 2 * rules.rule_message(rule("a")).ByteSize())
     rpc = watcher.rpc()
     first = await rpc.ListAlertRules(pb.ListAlertRulesRequest(page_size=3), None)
     assert [each.name for each in first.alert_rules] == ["a", "b"]

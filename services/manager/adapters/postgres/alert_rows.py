@@ -10,7 +10,7 @@ from services.domain.severity import Severity
 from services.manager.core.alert import Alert, AlertHistoryEntry, AlertHistoryKind, AlertSubject, NotifiedState
 from services.manager.core.alert_lifecycle import AlertState, AlertStatus, Evaluation, Fired
 from services.manager.core.transitions import ReceivedTransition
-from services.manager.messages import derived_labels
+from services.manager.messages.alerts import derived_labels
 
 ALERT_COLUMNS = """
     id, fingerprint, state, severity, rule_id, rule_name, description, resource, evidence, fire_time,

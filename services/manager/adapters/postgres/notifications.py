@@ -15,7 +15,7 @@ from services.manager.adapters.postgres.service_changes import PostgresChanges
 from services.manager.core.catalog import Catalog
 from services.manager.core.incident import IncidentNotification
 from services.manager.core.service_changes import ChangeSearch
-from services.manager.messages import notification_message
+from services.manager.messages.incidents import notification_message
 from services.manager.ports.feeds import CatalogFeed
 from services.manager.ports.tables import ReturnedCanary, TracedAlert
 from tocsin.notifications.v1.notification_pb2 import Notification

@@ -9,7 +9,7 @@ from services.chassis.postgres import Connection, Database
 from services.chassis.tenants import current_tenant
 from services.manager.adapters.postgres import ROUTING_CHANGED
 from services.manager.core.routing_tree import StoredTree, TreeVersion
-from services.manager.messages import read_routing_tree, routing_tree_message
+from services.manager.messages.routing import read_routing_tree, routing_tree_message
 from services.manager.ports.readers import Page
 from tocsin.routing.v1.routing_tree_pb2 import RoutingTree as TreeMessage
 

@@ -8,7 +8,7 @@ import yaml
 
 from cli.routing.tree_file import file_field, read_tree, span_text, tree_document
 from services.contract.timestamps import duration_of
-from services.manager.messages import read_routing_tree
+from services.manager.messages.routing import read_routing_tree
 from tocsin.routing.v1.routing_tree_pb2 import Route, RoutingTree
 
 FILE = """
