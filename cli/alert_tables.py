@@ -35,7 +35,11 @@ from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 _COLUMNS = ["ID", "State", "Severity", "Rule", "Resource", "Count", "Fired", "Repeats"]
 _MORE_COLUMNS = ["Labels", "Acknowledged by", "Resolved by"]
 
-_OUTCOMES = {AlertHistoryEntry.NOTIFIED: "delivered", AlertHistoryEntry.NOTIFICATION_FAILED: "failed"}
+_OUTCOMES = {
+    AlertHistoryEntry.NOTIFIED: "delivered",
+    AlertHistoryEntry.NOTIFICATION_FAILED: "failed",
+    AlertHistoryEntry.NOTIFICATION_HELD: "held",
+}
 
 
 def shown_resource(alert: Alert) -> str:

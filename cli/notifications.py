@@ -34,7 +34,13 @@ from tocsin.notifications.v1.notification_service_pb2_grpc import NotificationSe
 app = typer.Typer(no_args_is_help=True, help="See deliveries and circuit breakers; retry what failed.")
 
 _BREAKER_STYLE = {"CLOSED": "green", "OPEN": "bold red", "HALF_OPEN": "yellow"}
-_DELIVERY_STYLE = {"DELIVERED": "green", "FAILED": "bold red", "PENDING": "yellow", "IN_FLIGHT": "yellow"}
+_DELIVERY_STYLE = {
+    "DELIVERED": "green",
+    "FAILED": "bold red",
+    "PENDING": "yellow",
+    "IN_FLIGHT": "yellow",
+    "HELD": "yellow",
+}
 
 
 class DeliveryStateChoice(StrEnum):
@@ -45,6 +51,7 @@ class DeliveryStateChoice(StrEnum):
     DELIVERED = "DELIVERED"
     FAILED = "FAILED"
     SUPERSEDED = "SUPERSEDED"
+    HELD = "HELD"
 
 
 ChannelOption = Annotated[str, typer.Option("--channel", help="Only of this channel.")]

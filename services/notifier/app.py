@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import structlog
 
@@ -26,7 +27,9 @@ from services.chassis.settings import SettingsError
 from services.contract.dead_letters import encode_dead_letter
 from services.contract.public_services import PUBLIC_SERVICES
 from services.contract.topics import LOG_EVENTS_DEAD_LETTER, NOTIFICATION_GROUP, NOTIFICATIONS
+from services.domain.tenants import TenantLimits
 from services.notifier.adapters.channels.renewal import renewed_channel
+from services.notifier.adapters.postgres.bundles import PostgresBundles
 from services.notifier.adapters.postgres.deliveries import PostgresDeliveryPlans
 from services.notifier.adapters.postgres.delivery_log import PostgresDeliveryLog
 from services.notifier.adapters.postgres.failed_deliveries import PostgresFailedDeliveries
@@ -55,6 +58,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 # A breaker's own timeout is the last resort behind the channel's.
 _BREAKER_MARGIN = timedelta(seconds=2)
 _SECRETS_INTERVAL = timedelta(seconds=1)
+# How often is looked whether a bundle is due; a bundle waits for a minute at least.
+_BUNDLE_INTERVAL = timedelta(seconds=5)
 _MAX_DATABASE_DELAY = timedelta(seconds=1)
 
 
@@ -95,6 +100,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         for spec in routes.channels.values():
             await stack.enter_async_context(_dispatching(parts, spec, source))
         retention = PostgresRetention(database, database.clock, retention=settings.retention)
+        await stack.enter_async_context(looping(parts.bundling()))
         purge = Loop(retention.purge, name="purge", health=health, every=PURGE_INTERVAL)
         await stack.enter_async_context(looping(purge))
         await stack.enter_async_context(
@@ -175,6 +181,7 @@ class _Parts:
             database, instance=instance, fallbacks=routes.fallbacks, probe_interval=self._policy.probe_interval
         )
         self._metrics = Metrics(list(routes.channels), lambda: self._dispatchers.circuits)
+        self._limits = TenantLimits.parse(settings.tenant_notifications_per_hour)
 
     async def recover(self) -> None:
         """Do what comes before anything is leased."""
@@ -212,11 +219,24 @@ class _Parts:
         self._dispatchers.add(dispatcher)
         return dispatcher
 
+    def bundling(self) -> Loop:
+        """Create the loop that sends what tenants' limits hold, in bundles."""
+        bundles = PostgresBundles(
+            self._database, limits=self._limits, new_id=uuid4, on_waiting=self._metrics.held_waiting
+        )
+
+        async def turn() -> None:
+            self._dispatchers.wake(await bundles.send_due(now=self.clock.now()))
+
+        return Loop(turn, name="bundle", health=self._health, every=_BUNDLE_INTERVAL)
+
     def intake(self) -> NotificationIntake:
         """Create the handler of the topic `notifications`."""
         return NotificationIntake(
             routes=self._routes,
-            plans=PostgresDeliveryPlans(self._database, channels=self._routes.channels),
+            plans=PostgresDeliveryPlans(
+                self._database, channels=self._routes.channels, limits=self._limits, on_held=self._metrics.held
+            ),
             clock=self.clock,
             metrics=self._metrics,
             wake=self._dispatchers.wake,

@@ -35,7 +35,7 @@ from tocsin.notifications.v1.notification_pb2 import FailedNotification, Notific
 from tocsin.routing.v1.routing_tree_pb2 import Route, RoutingTree
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
-_KINDS = {
+CONTRACT_KINDS = {
     NotificationKind.FIRING: Notification.FIRING,
     NotificationKind.ACKNOWLEDGED: Notification.ACKNOWLEDGED,
     NotificationKind.RESOLVED: Notification.RESOLVED,
@@ -83,7 +83,7 @@ def encode_result(delivery: Delivery, now: datetime, *, is_exhausted: bool = Fal
         delivery_id=str(delivery.id),
         notification_id=str(delivery.notification_id),
         alert_id=delivery.alert_id,
-        kind=_KINDS[delivery.kind],
+        kind=CONTRACT_KINDS[delivery.kind],
         channel=delivery.channel,
         outcome=NotificationResult.DELIVERED if is_delivered else NotificationResult.FAILED,
         attempt_count=delivery.attempt_count,
@@ -104,7 +104,7 @@ def encode_unreachable_result(notification: PlannedNotification, now: datetime) 
         delivery_id=str(delivery_id(notification.notification_id, "")),
         notification_id=str(notification.notification_id),
         alert_id=notification.alert_id,
-        kind=_KINDS[notification.kind],
+        kind=CONTRACT_KINDS[notification.kind],
         channel=receivers if len(receivers) <= _MAX_RECEIVERS else receivers[: _MAX_RECEIVERS - 1] + "…",
         outcome=NotificationResult.FAILED,
         reason="the routes file names no such receiver",
@@ -122,7 +122,7 @@ def failed_notification(failed: FailedDelivery) -> FailedNotification:
         id=str(delivery.id),
         notification_id=str(delivery.notification_id),
         alert_id=delivery.alert_id,
-        kind=_KINDS[delivery.kind],
+        kind=CONTRACT_KINDS[delivery.kind],
         channel=delivery.channel,
         status=_STATUSES[delivery.state],
         attempt_count=delivery.attempt_count,
@@ -141,7 +141,7 @@ def delivery_message(listed: ListedDelivery) -> DeliveryMessage:
         id=str(delivery.id),
         notification_id=str(delivery.notification_id),
         alert_id=delivery.alert_id,
-        kind=_KINDS[delivery.kind],
+        kind=CONTRACT_KINDS[delivery.kind],
         channel=delivery.channel,
         recipient=delivery.recipient,
         state=DeliveryMessage.State.Value(delivery.state.value),

@@ -51,6 +51,16 @@ class Metrics:
             unit="{value}",
             description="Values of notifications in which secrets were masked at an attempt, by what was masked.",
         )
+        self._held = instruments.create_counter(
+            "tocsin.notifier.held",
+            description="Notifications that the limit of their tenant has held, by tenant.",
+        )
+        self._held_waiting: Mapping[str, int] = {}
+        instruments.create_observable_gauge(
+            "tocsin.notifier.held.waiting",
+            [lambda _: [Observation(held, {"tenant": tenant}) for tenant, held in self._held_waiting.items()]],
+            description="Deliveries that are held and in no bundle yet, by tenant.",
+        )
         instruments.create_observable_gauge(
             "tocsin.notifier.queue.depth", [self._observe_depths], description="Deliveries that wait, by channel."
         )
@@ -92,6 +102,15 @@ class Metrics:
     def unknown_receiver(self) -> None:
         """Count a receiver that a notification named, and that the routes file does not name."""
         self._unknown_receivers.add(1)
+
+    def held(self, notifications: Mapping[str, int]) -> None:
+        """Count notifications that are held now, by tenant."""
+        for tenant, held in notifications.items():
+            self._held.add(held, {"tenant": tenant})
+
+    def held_waiting(self, deliveries: Mapping[str, int]) -> None:
+        """Set how many deliveries are held and in no bundle yet, by tenant."""
+        self._held_waiting = {tenant: held for tenant, held in deliveries.items() if held}
 
     def waiting(self, channel: str, *, waiting: int, failed: int) -> None:
         """Set how many deliveries wait for a channel, and how many failed ones wait for it to recover."""

@@ -46,6 +46,8 @@ class PlannedNotification:
     receivers: tuple[str, ...] = ()
     only: frozenset[str] | None = None
     tenant: str = SOLE_TENANT
+    is_critical: bool = False
+    """Whether it is sent whatever the tenant's limit of notifications."""
 
     @property
     def is_unreachable(self) -> bool:

@@ -10,6 +10,7 @@ import structlog
 from services.chassis.secret_files import files_digest
 from services.chassis.settings import KafkaSettings, PostgresSettings, ProcessSettings, part, setting
 from services.chassis.strict_yaml import DocumentError, DuplicateKeyError, load_documents
+from services.domain.tenants import TenantLimits
 from services.notifier.core.channels.fields import References
 from services.notifier.core.delivery import RetryPolicy
 from services.notifier.core.routes_file import RoutesError, read_routes
@@ -20,6 +21,10 @@ from services.redaction.settings import known_presets
 log = structlog.get_logger()
 
 PREFIX = "NOTIFIER_"
+
+
+def _tenant_limits(text: str) -> None:
+    TenantLimits.parse(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +98,12 @@ class Settings:
     )
     redact_patterns_file: str = setting(
         "Path of a file with patterns of other secrets, as INGEST_REDACT_PATTERNS_FILE; empty: none.", default=""
+    )
+    tenant_notifications_per_hour: str = setting(
+        "How many notifications an hour each tenant may have, and after a comma others for tenants by name:"
+        " 120,acme=600; 0: any number. Further ones are held and delivered in bundles; CRITICAL ones are not held.",
+        default="0",
+        check=_tenant_limits,
     )
     max_batch: int = setting("Most notifications that are read from Kafka at once.", default=200)
 

@@ -26,6 +26,7 @@ class AlertHistoryKind(StrEnum):
     SUPERSEDED = "SUPERSEDED"
     UPDATED = "UPDATED"
     SILENCED = "SILENCED"
+    NOTIFICATION_HELD = "NOTIFICATION_HELD"
 
 
 class NotifiedState(StrEnum):

@@ -190,6 +190,8 @@ def _alert_steps(explained: ExplainedAlert, record: ExplanationRecord) -> Iterat
     for kind, entries in groupby(explained.history, key=lambda entry: entry.kind):
         if kind is AlertHistoryKind.REPEATED:
             yield _repeated_step(list(entries), record)
+        elif kind is AlertHistoryKind.NOTIFICATION_HELD:
+            yield from (_held_step(entry, record) for entry in entries)
         elif kind not in _DELIVERY_KINDS:
             yield from (_alert_step(entry, revision, record) for entry in entries)
 
@@ -229,6 +231,17 @@ def _repeated_step(entries: Sequence[AlertHistoryEntry], record: ExplanationReco
         kind=StepKind.FIRED,
         text=f"{name} fired again while it was open, {times}. Nobody is notified of that.",
         references=(Reference(ReferenceKind.ALERT, entries[0].alert_id),),
+    )
+
+
+def _held_step(entry: AlertHistoryEntry, record: ExplanationRecord) -> ExplanationStep:
+    name = record.name_of(entry.alert_id)
+    return ExplanationStep(
+        time=entry.create_time,
+        kind=StepKind.WITHHELD,
+        text=f"A notification of {name} to {entry.channel} waits for a bundle: {entry.comment}.",
+        decided_by="the limit of notifications",
+        references=(Reference(ReferenceKind.ALERT, entry.alert_id),),
     )
 
 

@@ -22,6 +22,7 @@ log = structlog.get_logger()
 _KINDS = {
     NotificationResult.DELIVERED: AlertHistoryKind.NOTIFIED,
     NotificationResult.FAILED: AlertHistoryKind.NOTIFICATION_FAILED,
+    NotificationResult.HELD: AlertHistoryKind.NOTIFICATION_HELD,
 }
 
 _NOTIFIED_STATES = {

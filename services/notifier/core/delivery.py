@@ -1,7 +1,8 @@
 """The life cycle of a delivery: when it is retried, when it has failed, and what its channel's dispatcher does next.
 
 A delivery is PENDING until its due time, IN_FLIGHT while an instance holds its lease, and then DELIVERED, FAILED or
-PENDING again; SUPERSEDED when the channel took something newer about the same subject. `apply_response` decides.
+PENDING again; SUPERSEDED when the channel took something newer about the same subject. `apply_response` decides. One
+beyond its tenant's limit is HELD until a bundle that it is part of is delivered (`notification_limit`).
 
 An attempt counts only when the channel was called and did not ask to wait. A round of attempts begins when the
 delivery is planned or redriven; REGULAR attempts go on until the round has `max_attempts`. A FAILED delivery goes to a
@@ -41,6 +42,7 @@ class DeliveryState(StrEnum):
     DELIVERED = "DELIVERED"
     FAILED = "FAILED"
     SUPERSEDED = "SUPERSEDED"
+    HELD = "HELD"
 
 
 class AttemptKind(StrEnum):

@@ -9,6 +9,7 @@ from services.chassis.clock import Clock
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import in_trace_of
 from services.domain.canary import CANARY_SERVICE
+from services.domain.severity import Severity
 from services.domain.trace_context import traceparent_of
 from services.notifier.core.notification import NotificationContent
 from services.notifier.core.routing import Routes, RoutingReason
@@ -92,6 +93,7 @@ class NotificationIntake:
             receivers=notification.receivers,
             only=self._routes.tracking_channels if notification.closes_superseded else None,
             tenant=notification.tenant,
+            is_critical=max(notification.severity, notification.alert_severity) is Severity.CRITICAL,
         )
 
     def _route(self, notification: NotificationContent) -> tuple[tuple[str, ...], RoutingReason]:

@@ -65,7 +65,7 @@ async def test_of_an_incident_with_thousands_of_updates_only_what_is_on_its_way_
         await connection.execute("SET search_path TO notifier")
         await connection.execute(_UPDATES)
         await connection.execute("ANALYZE deliveries")
-        arguments = ("incident", "slack", 3004, datetime.now(UTC))
+        arguments = (["incident"], ["slack"], [3004], [datetime.now(UTC)])
         rows = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, BUFFERS OFF) {_SUPERSEDE}", *arguments)
         plan = "\n".join(row[0] for row in rows)
         assert "using deliveries_open_of_subject" in plan

@@ -217,11 +217,13 @@ def test_an_alert_is_shown_with_whom_it_was_notified_to(tocsin: Command, two_ale
             notified_state=Alert.FIRING,
         ),
         AlertHistoryEntry(kind=AlertHistoryEntry.NOTIFICATION_FAILED, channel="slack", comment="FIRING; answered 500"),
+        AlertHistoryEntry(kind=AlertHistoryEntry.NOTIFICATION_HELD, channel="slack", comment="FIRING; held"),
     ]
     shown = tocsin("alerts", "show", IDS[0]).stdout
     lines = [line.split() for line in shown.splitlines()]
     assert ["2026-01-01", "00:00:00.123", "FIRING", "mail", "ann@example.com", "delivered"] in lines
     assert ["-", "-", "slack", "-", "failed"] in lines
+    assert ["-", "-", "slack", "-", "held"] in lines
     assert ["ID", IDS[0]] in lines
     assert ["Labels", "team=payments"] in lines
     assert ["Matched", "by", 'team="payments",', '"user', 'tier"="silver', '\\"s\\""'] in lines

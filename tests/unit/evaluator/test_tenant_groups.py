@@ -87,6 +87,9 @@ def test_a_rule_that_is_not_known_yet_counts_once_it_is() -> None:
     assert groups_of(driver.stage) == {}
     driver.update_rules(COUNT)
     assert groups_of(driver.stage) == {"default": 5}
+    # Whose the rows of a rule that is not known are is not known either.
+    new = row(1, group=("q",), rule_id="new", selection_revision=9)
+    assert driver.observe(new, event=1, rules=9).beyond_limit == {}
     assert driver.observe(*rows("count", "f"), event=1).beyond_limit == {"count": 1}
 
 

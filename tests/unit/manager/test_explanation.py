@@ -224,6 +224,12 @@ def test_repetitions_are_one_step() -> None:
             f"Notifications of {SHOP} are withheld: a silence that is not stored any more holds of it.",
             "silence gone",
         ),
+        (
+            entry(AlertHistoryKind.NOTIFICATION_HELD, channel="slack", comment="FIRING; held: the limit"),
+            StepKind.WITHHELD,
+            f"A notification of {SHOP} to slack waits for a bundle: FIRING; held: the limit.",
+            "the limit of notifications",
+        ),
     ],
 )
 def test_entries_of_an_alert_in_words(found: AlertHistoryEntry, kind: StepKind, text: str, decided_by: str) -> None:
@@ -355,7 +361,7 @@ def test_each_kind_of_entry_has_words(kind: IncidentHistoryKind) -> None:
 @pytest.mark.parametrize("kind", list(AlertHistoryKind))
 def test_each_kind_of_entry_of_an_alert_has_words(kind: AlertHistoryKind) -> None:
     found = entry(kind, channel="slack", comment="by x")
-    assert len(steps_of(found, deliveries=[found] if "NOTIFI" in kind else [])) == 1
+    assert len(steps_of(found, deliveries=[found] if kind in ("NOTIFIED", "NOTIFICATION_FAILED") else [])) == 1
 
 
 @pytest.mark.parametrize(

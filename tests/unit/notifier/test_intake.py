@@ -16,9 +16,10 @@ from services.notifier.metrics import Metrics
 from services.notifier.ports import PlannedNotification
 from services.notifier.worker.intake import NotificationIntake
 from tests.fakes.clock import FakeClock
-from tests.fakes.notifications import notification
+from tests.fakes.notifications import incident_notification, notification
 from tests.fakes.notifier import NOW
 from tocsin.notifications.v1.notification_pb2 import Notification
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 CANARY = Notification(canary_time=timestamp_of(NOW - timedelta(milliseconds=300))).SerializeToString()
 KEY = CANARY_SERVICE.encode()
@@ -58,6 +59,34 @@ async def test_a_canary_is_measured_and_nobody_is_notified() -> None:
 async def test_what_only_looks_like_a_canary_is_unreadable(key: bytes, value: bytes) -> None:
     with pytest.raises(UnreadableRecordError):
         await intake(MemoryPlans()).handle([record(key, value)])
+
+
+@pytest.mark.parametrize(
+    ("alert", "incident", "is_critical"),
+    [
+        (AlertRule.CRITICAL, AlertRule.LOW, True),
+        (AlertRule.LOW, AlertRule.CRITICAL, True),
+        (AlertRule.HIGH, AlertRule.HIGH, False),
+    ],
+)
+async def test_what_is_critical_is_known_from_the_alert_and_its_incident(
+    alert: "AlertRule.Severity.ValueType", incident: "AlertRule.Severity.ValueType", *, is_critical: bool
+) -> None:
+    plans, sent = MemoryPlans(), incident_notification(incident="i", receivers=["a"], severity=incident)
+    sent.alert.severity = alert
+    await intake(plans).handle([record(b"a", sent.SerializeToString())])
+    assert plans.planned[0].is_critical is is_critical
+
+
+def test_what_is_held_is_shown_by_tenant() -> None:
+    with telemetry.telemetry("test", "1", ""):
+        metrics = Metrics((), dict)
+        metrics.held({"acme": 3})
+        metrics.held_waiting({"acme": 3, "other": 0})
+        exposed = telemetry.exposition()[0].decode()
+    assert 'tocsin_notifier_held_total{tenant="acme"} 3.0\n' in exposed
+    assert 'tocsin_notifier_held_waiting{tenant="acme"} 3.0\n' in exposed
+    assert 'waiting{tenant="other"}' not in exposed
 
 
 async def test_a_notification_reaches_channels_of_its_own_tenant_only() -> None:

@@ -729,6 +729,10 @@ class AlertHistoryEntry(_message.Message):
         """The alert took over what was edited in the rule: a lower severity, the name, the description or the labels."""
         SILENCED: AlertHistoryEntry._Kind.ValueType  # 9
         """A silence, which the comment names, began to hold of the alert: nobody is notified of it until the silence ends."""
+        NOTIFICATION_HELD: AlertHistoryEntry._Kind.ValueType  # 10
+        """A notification is held, because the tenant has used up those of the hour: it is delivered later, in a bundle with
+        others.
+        """
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What happened."""
@@ -755,6 +759,10 @@ class AlertHistoryEntry(_message.Message):
     """The alert took over what was edited in the rule: a lower severity, the name, the description or the labels."""
     SILENCED: AlertHistoryEntry.Kind.ValueType  # 9
     """A silence, which the comment names, began to hold of the alert: nobody is notified of it until the silence ends."""
+    NOTIFICATION_HELD: AlertHistoryEntry.Kind.ValueType  # 10
+    """A notification is held, because the tenant has used up those of the hour: it is delivered later, in a bundle with
+    others.
+    """
 
     ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
@@ -772,7 +780,7 @@ class AlertHistoryEntry(_message.Message):
     actor: _builtins.str
     """Who did it, as the caller said, "anonymous" when the caller did not; empty for the system."""
     comment: _builtins.str
-    """The caller's comment, or why a delivery failed."""
+    """The caller's comment, or why a delivery failed or is held."""
     channel: _builtins.str
     """The channel's name, for notifications."""
     trace_id: _builtins.str

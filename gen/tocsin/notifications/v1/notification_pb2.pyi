@@ -159,6 +159,8 @@ class NotificationResult(_message.Message):
         """The channel accepted it."""
         FAILED: NotificationResult._Outcome.ValueType  # 2
         """The delivery failed; it is one of the failed notifications."""
+        HELD: NotificationResult._Outcome.ValueType  # 3
+        """The tenant has used up its notifications of the hour: it is held, and delivered later in a bundle with others."""
 
     class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
         """How a delivery ended."""
@@ -169,6 +171,8 @@ class NotificationResult(_message.Message):
     """The channel accepted it."""
     FAILED: NotificationResult.Outcome.ValueType  # 2
     """The delivery failed; it is one of the failed notifications."""
+    HELD: NotificationResult.Outcome.ValueType  # 3
+    """The tenant has used up its notifications of the hour: it is held, and delivered later in a bundle with others."""
 
     DELIVERY_ID_FIELD_NUMBER: _builtins.int
     NOTIFICATION_ID_FIELD_NUMBER: _builtins.int
@@ -199,7 +203,7 @@ class NotificationResult(_message.Message):
     attempt_count: _builtins.int
     """The number of attempts."""
     reason: _builtins.str
-    """Why it failed, without secrets."""
+    """Why it failed or is held, without secrets."""
     fallback_for: _builtins.str
     """The channel that this one is the fallback for; empty when it is none."""
     recipient: _builtins.str
@@ -368,6 +372,8 @@ class Delivery(_message.Message):
         """It failed after all attempts, and waits for its channel to recover, or for somebody to retry it."""
         SUPERSEDED: Delivery._State.ValueType  # 5
         """The channel accepted something newer about the same subject, so this one is not sent any more."""
+        HELD: Delivery._State.ValueType  # 6
+        """The tenant has used up its notifications of the hour: it waits for the delivery of a bundle that it is part of."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Where a delivery is in its life."""
@@ -384,6 +390,8 @@ class Delivery(_message.Message):
     """It failed after all attempts, and waits for its channel to recover, or for somebody to retry it."""
     SUPERSEDED: Delivery.State.ValueType  # 5
     """The channel accepted something newer about the same subject, so this one is not sent any more."""
+    HELD: Delivery.State.ValueType  # 6
+    """The tenant has used up its notifications of the hour: it waits for the delivery of a bundle that it is part of."""
 
     ID_FIELD_NUMBER: _builtins.int
     NOTIFICATION_ID_FIELD_NUMBER: _builtins.int

@@ -1,17 +1,21 @@
 """The table `deliveries`: its rows as values, and where they are inserted."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 
-from services.chassis import outbox
+from services.chassis import outbox, telemetry
 from services.chassis.postgres import Connection, Database
 from services.contract.topics import NOTIFICATION_RESULTS
+from services.domain.tenants import TenantLimits
 from services.domain.trace_context import headers_of
+from services.notifier.adapters.limit_messages import encode_held_result
+from services.notifier.adapters.postgres.notification_limits import hold_beyond_limits
 from services.notifier.core.delivery import AttemptKind, Delivery, DeliveryReason, DeliveryState
 from services.notifier.core.notification import NotificationKind
 from services.notifier.core.routing import DeliveryTarget, EarlierDelivery, delivery_id, targets_of
@@ -38,7 +42,7 @@ RETURNING id
 
 # A notification is SUPERSEDED on a channel that took something newer about its subject. Those that come together keep
 # their order by a microsecond each.
-_INSERT_DELIVERIES = """
+_INSERT_DELIVERIES = f"""
 INSERT INTO deliveries
     (id, notification_id, subject_id, sequence, alert_id, incident_id, kind, channel, fallback_for, state, due_at,
      created_at, updated_at, tenant)
@@ -47,16 +51,16 @@ SELECT new.id, new.notification_id, notifications.subject_id, notifications.sequ
        CASE WHEN EXISTS (SELECT 1 FROM deliveries AS newer
                          WHERE newer.subject_id = notifications.subject_id AND newer.channel = new.channel
                            AND newer.sequence > notifications.sequence AND newer.state = 'DELIVERED')
-            THEN 'SUPERSEDED' ELSE 'PENDING' END,
+            THEN 'SUPERSEDED' WHEN new.is_held THEN 'HELD' ELSE 'PENDING' END,
        new.planned_at, new.planned_at, $5, notifications.tenant
 FROM (
     SELECT *, $5::timestamptz + place * interval '1 microsecond' AS planned_at
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[])
-         WITH ORDINALITY AS planned (id, notification_id, channel, fallback_for, place)
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $6::boolean[])
+         WITH ORDINALITY AS planned (id, notification_id, channel, fallback_for, is_held, place)
 ) AS new JOIN notifications ON notifications.id = new.notification_id
 ON CONFLICT DO NOTHING
-RETURNING channel
-"""
+RETURNING {DELIVERY_COLUMNS}
+"""  # noqa: S608 - nothing but column names is put in
 
 # One row for each target, with its first place: a subject may have thousands of notifications.
 _SELECT_EARLIER = """
@@ -74,6 +78,7 @@ FROM (SELECT DISTINCT hashtextextended(subject, 0) AS key FROM unnest($1::text[]
 """
 
 
+_NO_LIMITS = TenantLimits()
 # The sequence of a subject's first notification: there are no earlier ones.
 FIRST_SEQUENCE = 1
 
@@ -82,29 +87,53 @@ EarlierDeliveries = dict[str, list[tuple[int, EarlierDelivery]]]
 
 
 class NewDelivery(NamedTuple):
-    """A delivery to insert; its notification is in the table."""
+    """A delivery to insert; its notification is in the table. It may be held by the limit of its tenant."""
 
     notification_id: UUID
     channel: str
     fallback_for: str
+    is_held: bool = False
 
 
 class PostgresDeliveryPlans:
     """Inserts notifications and their deliveries, all of a batch or none."""
 
-    def __init__(self, database: Database, *, channels: Iterable[str]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        channels: Iterable[str],
+        limits: TenantLimits = _NO_LIMITS,
+        on_held: Callable[[Mapping[str, int]], None] = lambda _: None,
+    ) -> None:
         self._database = database
         self._channels = sorted(channels)
+        self._limits = limits
+        self._on_held = on_held
 
     async def insert(self, planned: Sequence[PlannedNotification], *, now: datetime) -> frozenset[str]:
-        async def work(connection: Connection) -> frozenset[str]:
-            await _insert_notifications(connection, planned, now)
-            later = [notification.subject_id for notification in planned if notification.sequence > FIRST_SEQUENCE]
-            earlier = await self._earlier_deliveries(connection, later)
-            deliveries = [delivery for each in planned for delivery in _plan(each, earlier)]
-            return await insert_deliveries(connection, deliveries, now=now)
+        channels, held = await self._database.run_idempotent(partial(self._insert, planned=planned, now=now))
+        if held:
+            self._on_held(held)
+        return channels
 
-        return await self._database.run_idempotent(work)
+    async def _insert(
+        self, connection: Connection, *, planned: Sequence[PlannedNotification], now: datetime
+    ) -> tuple[frozenset[str], Mapping[str, int]]:
+        new = await insert_notifications(connection, planned, now)
+        later = [notification.subject_id for notification in planned if notification.sequence > FIRST_SEQUENCE]
+        earlier = await self._earlier_deliveries(connection, later)
+        plans = [(each, _plan(each, earlier)) for each in planned]
+        limited = [each for each, deliveries in plans if deliveries and each.notification_id in new]
+        held = await hold_beyond_limits(connection, limited, self._limits, now)
+        await insert_notifications(connection, held.notices, now)
+        deliveries = [each for notice in held.notices for each in _plan(notice, earlier)]
+        deliveries += [
+            each._replace(is_held=each.notification_id in held.limits) for _, planned in plans for each in planned
+        ]
+        inserted = await insert_deliveries(connection, deliveries, now=now)
+        await _report_held(connection, inserted, held.limits, now)
+        return frozenset(each.channel for each in inserted), held.by_tenant
 
     async def _earlier_deliveries(self, connection: Connection, subject_ids: Sequence[str]) -> EarlierDeliveries:
         """Return the targets of each subject so far; nobody adds to them until the transaction ends."""
@@ -160,10 +189,10 @@ def delivery_of(row: asyncpg.Record) -> Delivery:
 
 async def insert_deliveries(
     connection: Connection, deliveries: Sequence[NewDelivery], *, now: datetime
-) -> frozenset[str]:
-    """Insert deliveries and leave those that exist as they are; return the channels of the new ones."""
+) -> list[Delivery]:
+    """Insert deliveries and leave those that exist as they are; return the new ones."""
     if not deliveries:
-        return frozenset()
+        return []
     rows = await connection.fetch(
         _INSERT_DELIVERIES,
         [delivery_id(delivery.notification_id, delivery.channel) for delivery in deliveries],
@@ -171,8 +200,9 @@ async def insert_deliveries(
         [delivery.channel for delivery in deliveries],
         [delivery.fallback_for for delivery in deliveries],
         now,
+        [delivery.is_held for delivery in deliveries],
     )
-    return frozenset(row["channel"] for row in rows)
+    return [delivery_of(row) for row in rows]
 
 
 async def lock_subjects(connection: Connection, subject_ids: Iterable[str]) -> None:
@@ -180,8 +210,10 @@ async def lock_subjects(connection: Connection, subject_ids: Iterable[str]) -> N
     await connection.execute(_LOCK_SUBJECTS, list(subject_ids))
 
 
-async def _insert_notifications(connection: Connection, planned: Sequence[PlannedNotification], now: datetime) -> None:
-    """Insert those that are new, and of those that are unreachable the result for the manager."""
+async def insert_notifications(
+    connection: Connection, planned: Sequence[PlannedNotification], now: datetime
+) -> frozenset[UUID]:
+    """Insert those that are new, and of those that are unreachable the result for the manager; return their ids."""
     rows = await connection.fetch(
         _INSERT_NOTIFICATIONS,
         [notification.notification_id for notification in planned],
@@ -196,11 +228,28 @@ async def _insert_notifications(connection: Connection, planned: Sequence[Planne
         [notification.tenant for notification in planned],
         now,
     )
-    new = {row["id"] for row in rows}
+    new = frozenset(row["id"] for row in rows)
     unreachable = {
         each.notification_id: each for each in planned if each.is_unreachable and each.notification_id in new
     }
     await outbox.put_all(connection, NOTIFICATION_RESULTS, [_unreachable(each, now) for each in unreachable.values()])
+    return new
+
+
+async def _report_held(
+    connection: Connection, deliveries: Sequence[Delivery], limits: Mapping[UUID, int], now: datetime
+) -> None:
+    """Tell the manager of the deliveries that are held."""
+    records = [
+        outbox.OutboxRecord(
+            key=each.alert_id.encode(),
+            value=encode_held_result(each, limits[each.notification_id], now),
+            headers=telemetry.trace_headers(),
+        )
+        for each in deliveries
+        if each.state is DeliveryState.HELD
+    ]
+    await outbox.put_all(connection, NOTIFICATION_RESULTS, records)
 
 
 def _unreachable(notification: PlannedNotification, now: datetime) -> outbox.OutboxRecord:

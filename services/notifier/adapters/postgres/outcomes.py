@@ -23,11 +23,14 @@ from services.chassis.postgres import Connection, Database
 from services.chassis.telemetry import trace_headers
 from services.contract.topics import NOTIFICATION_RESULTS
 from services.notifier.adapters.postgres.deliveries import (
+    DELIVERY_COLUMNS,
     FIRST_SEQUENCE,
     NewDelivery,
+    delivery_of,
     insert_deliveries,
     lock_subjects,
 )
+from services.notifier.core.bundle import is_bundle, is_notice
 from services.notifier.core.delivery import AttemptKind, Delivery, DeliveryState, is_first_failure
 from services.notifier.core.routing import DeliveryTarget, fallback_targets, gets_from_fallback, is_exhausted
 from services.notifier.messages import UnreadableNotificationError, decode_notification, encode_result
@@ -50,10 +53,17 @@ WHERE deliveries.id = ended.id
 RETURNING deliveries.id
 """
 
+# Each part has an index of its own.
 _SUPERSEDE = """
-UPDATE deliveries SET state = 'SUPERSEDED', updated_at = newer.delivered_at
-FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[])
-     AS newer (subject_id, channel, sequence, delivered_at)
+WITH newer AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[])
+         AS newer (subject_id, channel, sequence, delivered_at)
+), held AS (
+    UPDATE deliveries SET state = 'SUPERSEDED', updated_at = newer.delivered_at FROM newer
+    WHERE deliveries.subject_id = newer.subject_id AND deliveries.channel = newer.channel
+      AND deliveries.sequence < newer.sequence AND deliveries.state = 'HELD' AND deliveries.bundle_id IS NULL
+)
+UPDATE deliveries SET state = 'SUPERSEDED', updated_at = newer.delivered_at FROM newer
 WHERE deliveries.subject_id = newer.subject_id AND deliveries.channel = newer.channel
   AND deliveries.sequence < newer.sequence AND deliveries.state IN ('PENDING', 'FAILED')
 """
@@ -67,6 +77,11 @@ WHERE channel = $1 AND state = 'FAILED' AND reason <> 'REFUSED'
 _POSTPONE_PROBES = """
 UPDATE deliveries SET due_at = $2 WHERE channel = $1 AND state = 'FAILED' AND due_at < $2
 """
+
+_DELIVER_BUNDLED = f"""
+UPDATE deliveries SET state = 'DELIVERED', recipient = $2, updated_at = $3
+WHERE bundle_id = $1 AND state = 'HELD' RETURNING {DELIVERY_COLUMNS}
+"""  # noqa: S608 - nothing but column names is put in
 
 _SELECT_STATES = "SELECT channel, state FROM deliveries WHERE notification_id = $1"
 _EXHAUST = "UPDATE notifications SET exhausted_at = $2 WHERE id = $1 AND exhausted_at IS NULL RETURNING id"
@@ -163,8 +178,7 @@ class PostgresDeliveryOutcomes:
             if each.outcome.after.id in own and each.outcome.after.state is DeliveryState.DELIVERED
         ]
         await _supersede(connection, [(each.outcome.after, each.now) for each in delivered])
-        results = [_result(each.outcome.after, each.now, each.headers) for each in delivered]
-        await outbox.put_all(connection, NOTIFICATION_RESULTS, results)
+        await _insert_delivered(connection, [(each.outcome.after, each.now, each.headers) for each in delivered])
 
     async def _record(self, connection: Connection, *, outcome: DeliveryOutcome, now: datetime) -> frozenset[str]:
         before, after = outcome.before, outcome.after
@@ -173,7 +187,7 @@ class PostgresDeliveryOutcomes:
         channels: set[str] = set()
         if after.state is DeliveryState.DELIVERED:
             await _supersede(connection, [(after, now)])
-            await _insert_result(connection, after, now)
+            await _insert_delivered(connection, [(after, now, trace_headers())])
         if after.state is DeliveryState.FAILED:
             channels |= await self._record_failure(connection, before, after, now)
         if outcome.channel_recovered:
@@ -225,7 +239,8 @@ class PostgresDeliveryOutcomes:
             for target in targets
             if _takes(target, row)
         ]
-        return await insert_deliveries(connection, deliveries, now=now)
+        inserted = await insert_deliveries(connection, deliveries, now=now)
+        return frozenset(each.channel for each in inserted)
 
 
 def _takes(target: DeliveryTarget, row: asyncpg.Record) -> bool:
@@ -276,8 +291,25 @@ async def _supersede(connection: Connection, delivered: Sequence[tuple[Delivery,
 async def _insert_result(
     connection: Connection, delivery: Delivery, now: datetime, *, is_exhausted: bool = False
 ) -> None:
+    if is_notice(delivery.subject_id):
+        # It is about no alert.
+        return
     result = _result(delivery, now, trace_headers(), is_exhausted=is_exhausted)
     await outbox.put_all(connection, NOTIFICATION_RESULTS, [result])
+
+
+async def _insert_delivered(connection: Connection, delivered: Sequence[tuple[Delivery, datetime, Headers]]) -> None:
+    """Insert the results of what was delivered; of a bundle those of what is in it, which is delivered too."""
+    results = []
+    for delivery, now, headers in delivered:
+        ended = []
+        if is_bundle(delivery.subject_id):
+            rows = await connection.fetch(_DELIVER_BUNDLED, delivery.notification_id, delivery.recipient, now)
+            ended = [delivery_of(row) for row in rows]
+        elif not is_notice(delivery.subject_id):
+            ended = [delivery]
+        results += [_result(each, now, headers) for each in ended]
+    await outbox.put_all(connection, NOTIFICATION_RESULTS, results)
 
 
 def _result(delivery: Delivery, now: datetime, headers: Headers, *, is_exhausted: bool = False) -> outbox.OutboxRecord:

@@ -1,0 +1,215 @@
+"""A tenant beyond its limit of notifications: what PostgreSQL keeps of it, until all of it is delivered."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.chassis.postgres import Connection, Database, connect
+from services.chassis.settings import PostgresSettings, Secret
+from services.domain.severity import Severity
+from services.domain.tenants import TenantLimits
+from services.notifier.adapters.postgres.bundles import PostgresBundles
+from services.notifier.adapters.postgres.deliveries import DELIVERY_COLUMNS, PostgresDeliveryPlans, delivery_of
+from services.notifier.adapters.postgres.outcomes import PostgresDeliveryOutcomes
+from services.notifier.adapters.postgres.queue import PostgresDeliveryQueue
+from services.notifier.app import SCHEMA
+from services.notifier.core.delivery import Delivery, RetryPolicy, apply_response
+from services.notifier.core.notification import NotificationKind
+from services.notifier.core.response import Accepted
+from services.notifier.messages import decode_notification
+from services.notifier.ports import DeliveryOutcome, PlannedNotification, QueueFilter
+from tests.fakes.notifications import notification
+from tests.fakes.notifier import NOW
+from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
+
+pytestmark = pytest.mark.integration
+
+MINUTE = timedelta(minutes=1)
+# Four at once.
+LIMIT = 16
+LIMITS = TenantLimits.parse(f"{LIMIT},free=0")
+CHANNELS = ("email", "slack")
+
+
+class Limited:
+    """A notifier's tables, with the times of a test."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.held: Counter[str] = Counter()
+        self.waiting: Mapping[str, int] = {}
+        self.plans = PostgresDeliveryPlans(database, channels=CHANNELS, limits=LIMITS, on_held=self.held.update)
+        self.outcomes = PostgresDeliveryOutcomes(database, instance="a", fallbacks={}, probe_interval=MINUTE)
+        self.queue = PostgresDeliveryQueue(database, instance="a", lease=MINUTE)
+
+    async def plan(self, *planned: PlannedNotification, now: datetime = NOW) -> None:
+        await self.plans.insert(planned, now=now)
+
+    async def bundle(self, now: datetime, limits: TenantLimits = LIMITS) -> frozenset[str]:
+        def on_waiting(waiting: Mapping[str, int]) -> None:
+            self.waiting = waiting
+
+        bundles = PostgresBundles(self.database, limits=limits, new_id=uuid4, on_waiting=on_waiting)
+        return await bundles.send_due(now=now)
+
+    async def deliver(self, now: datetime, channel: str = "slack") -> list[Notification]:
+        """Deliver everything that is due a moment later; return it."""
+        delivered, now = [], now + timedelta(seconds=1)
+        while leased := await self.queue.lease(channel, QueueFilter.DUE, limit=50, now=now):
+            for each in leased:
+                after, _ = apply_response(each.delivery, Accepted(), RetryPolicy(), now=now, jitter=0)
+                await self.outcomes.record(DeliveryOutcome(before=each.delivery, after=after), now=now)
+                delivered.append(Notification.FromString(each.record))
+        return delivered
+
+    async def deliveries(self) -> list[Delivery]:
+        statement = f"SELECT {DELIVERY_COLUMNS} FROM deliveries ORDER BY created_at, sequence"  # noqa: S608 - columns
+        return [delivery_of(row) for row in await self.database.fetch(statement)]
+
+    async def states(self) -> Counter[str]:
+        return Counter(each.state.value for each in await self.deliveries())
+
+    async def results(self) -> list[NotificationResult]:
+        async def work(connection: Connection) -> list[NotificationResult]:
+            rows = await connection.fetch("SELECT value FROM outbox ORDER BY id")
+            return [NotificationResult.FromString(row["value"]) for row in rows]
+
+        return await self.database.run_idempotent(work)
+
+
+@pytest.fixture
+async def limited(database: str) -> AsyncIterator[Limited]:
+    settings = PostgresSettings(database_url=Secret(database))
+    async with connect(settings, schema=SCHEMA, serves_all=True) as connected:
+        yield Limited(connected)
+
+
+def planned(
+    alert: str,
+    kind: NotificationKind = NotificationKind.FIRING,
+    *,
+    severity: Severity = Severity.HIGH,
+    tenant: str = "acme",
+    channels: tuple[str, ...] = ("slack",),
+    is_closing: bool = False,
+) -> PlannedNotification:
+    sent = notification(alert=alert, kind=Notification.Kind.Value(kind.name), severity=severity.value)  # type: ignore[arg-type]
+    sent.tenant = tenant
+    return PlannedNotification(
+        notification_id=UUID(sent.id),
+        subject_id=alert,
+        sequence=kind,
+        alert_id=alert,
+        incident_id="",
+        kind=kind,
+        record=sent.SerializeToString(),
+        traceparent="",
+        channels=channels,
+        only=frozenset(channels) if is_closing else None,
+        tenant=tenant,
+        is_critical=severity is Severity.CRITICAL,
+    )
+
+
+def many(count: int, first: int = 0) -> list[PlannedNotification]:
+    return [planned(f"a{number}") for number in range(first, first + count)]
+
+
+async def test_what_is_beyond_the_limit_is_held_told_once_and_delivered_in_one_bundle(limited: Limited) -> None:
+    await limited.plan(*many(7))
+    await limited.plan(*many(3, first=7), now=NOW + timedelta(seconds=30))
+    assert limited.held == {"acme": 6}
+    assert await limited.states() == {"PENDING": 5, "HELD": 6}
+    sent = await limited.deliver(NOW + timedelta(seconds=30))
+    assert [each.alert.id for each in sent] == ["notification-limit/acme/1", "a0", "a1", "a2", "a3"]
+    held = [each for each in await limited.results() if each.outcome == NotificationResult.HELD]
+    assert [(each.alert_id, each.tenant, each.reason) for each in held] == [
+        (f"a{number}", "acme", "held: the tenant acme may have 16 notifications an hour") for number in range(4, 10)
+    ]
+    # The rate allows another one after 3 min 45 s.
+    assert await limited.bundle(NOW + 3 * MINUTE) == frozenset()
+    assert limited.waiting == {"acme": 6}
+    assert await limited.bundle(NOW + 4 * MINUTE) == {"slack"}
+    bundle, end = await limited.deliver(NOW + 4 * MINUTE)
+    assert bundle.incident.incident.title == "6 alerts were held back by the limit of notifications"
+    assert [alert.alert_id for alert in bundle.incident.alerts] == [f"a{number}" for number in range(4, 10)]
+    assert (end.alert.id, end.kind) == ("notification-limit/acme/1", Notification.RESOLVED)
+    assert await limited.states() == {"DELIVERED": 13}
+    delivered = [each.alert_id for each in await limited.results() if each.outcome == NotificationResult.DELIVERED]
+    assert sorted(delivered) == [f"a{number}" for number in range(10)]
+    assert await limited.bundle(NOW + 5 * MINUTE) == frozenset()
+    assert limited.waiting == {}
+
+
+async def test_critical_ones_and_ends_of_what_was_sent_are_not_held(limited: Limited) -> None:
+    await limited.plan(*many(6))
+    resolved = NotificationKind.RESOLVED
+    await limited.plan(
+        planned("c", severity=Severity.CRITICAL),
+        planned("c", NotificationKind.ACKNOWLEDGED),
+        planned("a0", resolved),
+        planned("a5", resolved),
+        planned("gone", resolved, is_closing=True),
+    )
+    held = [(each.alert_id, each.kind.name) for each in await limited.deliveries() if each.state == "HELD"]
+    assert sorted(held) == [("a4", "FIRING"), ("a5", "FIRING"), ("a5", "RESOLVED")]
+
+
+async def test_other_tenants_and_those_without_a_limit_are_not_concerned(limited: Limited) -> None:
+    await limited.plan(
+        *many(9), *[planned(f"f{number}", tenant="free") for number in range(99)], planned("o", tenant="o")
+    )
+    assert limited.held == {"acme": 5}
+    rows = await limited.database.fetch("SELECT tenant FROM notification_limits ORDER BY tenant")
+    assert [row["tenant"] for row in rows] == ["acme", "o"]
+
+
+async def test_what_comes_again_is_not_counted_again(limited: Limited) -> None:
+    for _ in range(3):
+        await limited.plan(*many(6))
+    assert limited.held == {"acme": 2}
+    assert await limited.states() == {"PENDING": 5, "HELD": 2}
+
+
+async def test_instances_share_one_count(limited: Limited) -> None:
+    others = [Limited(limited.database) for _ in range(4)]
+    await asyncio.gather(*(other.plan(*many(3, first=10 * n)) for n, other in enumerate(others)))
+    assert sum(other.held["acme"] for other in others) == 12 - 4
+    assert [len(each) for each in await asyncio.gather(*(other.bundle(NOW + 4 * MINUTE) for other in others))].count(1)
+    bundles = [each for each in await limited.deliver(NOW + 4 * MINUTE) if each.HasField("incident")]
+    assert [each.incident.incident.alert_count for each in bundles] == [8]
+
+
+async def test_each_channel_gets_what_was_held_for_it_and_one_alone_comes_as_it_is(limited: Limited) -> None:
+    await limited.plan(*many(4), planned("x", channels=CHANNELS), planned("y"))
+    await limited.bundle(NOW + 10 * MINUTE)
+    alone = [each for each in await limited.deliver(NOW + 10 * MINUTE, "email") if each.alert.id == "x"]
+    assert not alone[0].HasField("incident")
+    bundles = [each for each in await limited.deliver(NOW + 10 * MINUTE) if each.HasField("incident")]
+    assert [alert.alert_id for alert in bundles[0].incident.alerts] == ["x", "y"]
+    assert set(await limited.states()) == {"DELIVERED"}
+
+
+async def test_what_is_newer_about_the_same_takes_the_place_of_what_is_held(limited: Limited) -> None:
+    await limited.plan(*many(6))
+    await limited.plan(planned("a5", NotificationKind.UPDATED, severity=Severity.CRITICAL), now=NOW + MINUTE)
+    await limited.deliver(NOW + MINUTE)
+    (superseded,) = [each for each in await limited.deliveries() if each.state == "SUPERSEDED"]
+    assert superseded.alert_id == "a5"
+    await limited.bundle(NOW + 30 * MINUTE)
+    (alone, _) = await limited.deliver(NOW + 30 * MINUTE)
+    assert alone.alert.id == "a4"
+
+
+async def test_a_limit_that_is_lifted_releases_what_is_held_and_what_cannot_be_read_is_sent_alone(
+    limited: Limited,
+) -> None:
+    await limited.plan(*many(6))
+    await limited.database.fetch("UPDATE notifications SET record = '\\xff' WHERE alert_id LIKE 'a%'")
+    assert await limited.bundle(NOW, TenantLimits()) == {"slack"}
+    assert (await limited.states())["HELD"] == 0
+    assert decode_notification(planned("a").record).tenant == "acme"
