@@ -70,7 +70,7 @@ async def grpc_server(
     edge_services: Sequence[str] = (),
 ) -> AsyncIterator[RunningServer]:
     """Serve the mounts until the end of the block; then refuse new calls, and let the running ones end."""
-    interceptor = ServerInterceptor(guard)
+    interceptor = ServerInterceptor(guard, max_streams=process.max_streams)
     server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS)
     for mount in mounts:
         mount.add(server)

@@ -13,9 +13,10 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from services.chassis import telemetry
-from services.chassis.callers import Caller, CallOutcome, Guard, as_caller
+from services.chassis.callers import Caller, CallOutcome, Guard, as_caller, current_caller
 from services.chassis.failures import CallInterrupted, Failure, InternalError, MalformedMessage, ShuttingDown, to_status
 from services.chassis.peers import peer_identity
+from services.chassis.stream_limit import StreamLimit
 
 log = structlog.get_logger()
 
@@ -34,8 +35,9 @@ _ABORTED_BY_SERVER = grpc.aio.AbortError
 class ServerInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each handler; servicers raise Failures and never call `context.abort`."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, *, max_streams: int = 500) -> None:
         self._guard = guard
+        self._stream_limit = StreamLimit(max_streams)
         self._handlers: dict[str, tuple[Any, Any]] = {}
         self._running: set[asyncio.Task[Any]] = set()
         self._streams: set[asyncio.Task[None]] = set()
@@ -100,7 +102,8 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     def _streaming(self, act: Any, requests_of: Any, method: str) -> Any:
         async def streaming(raw: Any, context: Any) -> None:
             async def run() -> None:
-                await self._until_stopping(_pump(act(requests_of(raw), context), context))
+                with self._stream_limit.held(current_caller()):
+                    await self._until_stopping(_pump(act(requests_of(raw), context), context))
 
             await self._observed(run, method, context, ())
 

@@ -149,6 +149,11 @@ class ProcessSettings:
         default="off",
         check=check_authentication,
     )
+    max_streams: int = setting(
+        "Maximum number of streams, such as watches, that one caller may have open at this instance; services of the"
+        " system may have any number. One more is answered with RESOURCE_EXHAUSTED.",
+        default=500,
+    )
     otlp: str = setting(
         "Where traces go, host:port of an OTLP gRPC receiver; empty: nowhere.", default="", check=address_or_nothing
     )
@@ -175,6 +180,8 @@ class ProcessSettings:
 
     def __post_init__(self) -> None:
         """Refuse to be reached from other machines by callers that nobody knows."""
+        if self.max_streams < 1:
+            raise ValueError(f"max_streams must be at least 1, got {self.max_streams}")
         if (self.plaintext_listen or self.plaintext_admin_listen) and not self.tls.is_on:
             raise ValueError("plaintext_listen and plaintext_admin_listen are for where tls_certificate is set")
         if self.tls.is_on and (self.authentication == "required" or self.plaintext_listen):

@@ -1,7 +1,7 @@
 """A real Envoy between the tests and small servers that implement the contracts."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,8 @@ from tests.contract.envoy.edge import Edge, is_healthy
 from tests.contract.envoy.relay import Relay
 from tests.contract.envoy.upstream import Upstream, admin
 from tests.fakes.otlp import SpanReceiver
+
+NO_TIMEOUTS: Mapping[str, str] = {}
 
 
 @pytest.fixture(scope="session")
@@ -76,8 +78,11 @@ class Running:
 
 
 @contextmanager
-def running_envoy(folder: Path, **settings: Any) -> Iterator[Running]:
-    """Run an Envoy with these settings, before ingest, manager and notifier."""
+def running_envoy(folder: Path, shorter: Mapping[str, str] | None = None, **settings: Any) -> Iterator[Running]:
+    """Run an Envoy with these settings, before ingest, manager and notifier.
+
+    `shorter` has values of its configuration, as JSON, and what takes their places so that a test can see them pass.
+    """
     ports, log = Ports.free(), folder / "envoy.log"
     with ExitStack() as stack:
         upstreams = []
@@ -85,7 +90,8 @@ def running_envoy(folder: Path, **settings: Any) -> Iterator[Running]:
             upstreams.append(Upstream(name, getattr(ports, name)))
             stack.callback(upstreams[-1].stop)
             stack.enter_context(admin(getattr(ports, f"{name}_admin"), name, {"kafka": "UP"}))
-        envoy = _run(folder, log, envoy_settings(ports, access_log=folder / "access.log", **settings))
+        chosen = envoy_settings(ports, access_log=folder / "access.log", **settings)
+        envoy = _run(folder, log, chosen, shorter or {})
         stack.callback(envoy.wait, timeout=10)
         stack.callback(envoy.terminate)
         wait_until(lambda: EnvoyClient(ports.envoy_admin).get("/ready").status == 200, process=envoy, log=log)
@@ -122,9 +128,15 @@ def envoy_settings(ports: Ports, **changed: Any) -> EnvoySettings:
     )
 
 
-def _run(folder: Path, log: Path, settings: EnvoySettings) -> subprocess.Popen[bytes]:
+def _run(
+    folder: Path, log: Path, settings: EnvoySettings, shorter: Mapping[str, str] = NO_TIMEOUTS
+) -> subprocess.Popen[bytes]:
     config = folder / "envoy.json"
     # Commands and queries have a timeout of two seconds here, so that a test can see it pass.
-    config.write_text(render_config(settings).replace('"timeout": "15s"', '"timeout": "2s"'))
+    text = render_config(settings)
+    for value, short in ({'"timeout": "15s"': '"timeout": "2s"'} | dict(shorter)).items():
+        assert value in text, value
+        text = text.replace(value, short)
+    config.write_text(text)
     with log.open("wb") as written:
         return subprocess.Popen(envoy_command(config), stdout=written, stderr=written)

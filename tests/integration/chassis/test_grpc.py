@@ -194,6 +194,25 @@ async def test_a_stream_ends_when_its_client_leaves(client: Any, pings: Pings) -
         await pings.has_ended.wait()
 
 
+async def test_a_caller_has_so_many_streams_and_others_when_they_end(spans: object, pings: Pings) -> None:
+    del spans  # opened before the server
+    process = ProcessSettings(listen="127.0.0.1:0", admin_listen="127.0.0.1:0", max_streams=2)
+    async with (
+        grpc_server(process, [pings.mount()], Health("test"), OpenGuard()) as server,
+        channel(f"127.0.0.1:{server.port}") as client,
+    ):
+        watch: Any = client.unary_stream(f"/{NAME}/Many")
+        first, second = watch(b""), watch(b"")
+        assert (await first.read(), await second.read()) != (grpc.aio.EOF, grpc.aio.EOF)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await watch(b"").read()
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await one(client)(b"") is not None
+        first.cancel()
+        await asyncio.wait_for(pings.has_ended.wait(), 5)
+        assert await watch(b"").read() is not grpc.aio.EOF
+
+
 async def test_stopping_ends_open_streams_at_once(process: ProcessSettings, pings: Pings) -> None:
     server = grpc_server(process, [pings.mount()], Health("test"), OpenGuard())
     async with server as running, channel(f"127.0.0.1:{running.port}") as client:

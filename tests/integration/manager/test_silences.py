@@ -106,6 +106,24 @@ async def test_calls_are_answered_and_refused_clearly(world: World) -> None:
     assert etag.code is grpc.StatusCode.ABORTED
 
 
+async def test_no_more_silences_than_the_maximum_are_kept_at_once(world: World) -> None:
+    first = await add(world, a_silence())
+    copied = await world.value("""
+        WITH copies AS (
+            INSERT INTO silences
+            SELECT (jsonb_populate_record(s, jsonb_build_object('id', gen_random_uuid()))).*
+            FROM silences AS s, generate_series(2, 10000)
+            RETURNING 1
+        )
+        SELECT count(*) FROM copies
+    """)
+    assert copied == 9_999
+    full = await refusal(add(world, a_silence()))
+    assert (full.code, full.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "TOO_MANY_SILENCES")
+    await expire(world, first)
+    await add(world, a_silence())
+
+
 async def test_named_alerts_are_silenced_until_they_are_resolved(world: World) -> None:
     await world.publish(transition())
     await world.processed(1)

@@ -1,0 +1,104 @@
+"""What one client may keep at Envoy: connections, streams, and time in which it does nothing, or hardly anything."""
+
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import pytest
+
+from tests.contract.envoy.client import EnvoyClient, wait_until
+from tests.contract.envoy.conftest import Running, running_envoy
+
+pytestmark = pytest.mark.integration
+
+_MAX_CONNECTIONS = 6
+SHORTER = {
+    '"request_headers_timeout": "10s"': '"request_headers_timeout": "0.5s"',
+    '"request_timeout": "60s"': '"request_timeout": "1s"',
+    '"idle_timeout": "600s"': '"idle_timeout": "1s"',
+    '"max_active_downstream_connections": 10000': f'"max_active_downstream_connections": {_MAX_CONNECTIONS}',
+}
+SECONDS = 10.0
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running_envoy(tmp_path_factory.mktemp("bounds"), SHORTER) as envoy:
+        yield envoy
+
+
+def connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    """Return what is sent until the connection is closed."""
+    parts = []
+    while part := connection.recv(65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def test_a_connection_without_a_request_is_closed(running: Running) -> None:
+    with closing(connected(running.ports.edge)) as connection:
+        assert until_closed(connection) == b""
+
+
+def test_headers_and_bodies_must_come_to_an_end(running: Running) -> None:
+    begun = b"POST /api/logs HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    for sent in (begun, begun + b"Content-Length: 100\r\n\r\n{"):
+        with closing(connected(running.ports.edge)) as connection:
+            connection.sendall(sent)
+            assert until_closed(connection).startswith(b"HTTP/1.1 408")
+
+
+def test_whoever_sends_byte_by_byte_is_not_waited_for(running: Running) -> None:
+    with closing(connected(running.ports.edge)) as connection:
+        connection.sendall(b"POST /api/logs HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+        connection.settimeout(0.1)
+        answer = b""
+
+        def is_refused() -> bool:
+            nonlocal answer
+            try:
+                connection.sendall(b" ")
+                answer += connection.recv(65536)
+            except TimeoutError:
+                pass
+            except OSError:
+                return True
+            return bool(answer)
+
+        wait_until(is_refused)
+        assert answer.startswith(b"HTTP/1.1 408")
+
+
+def test_connections_are_limited(running: Running) -> None:
+    edge = running.ports.edge
+    with ExitStack() as opened:
+        connections = [opened.enter_context(closing(connected(edge))) for _ in range(3 * _MAX_CONNECTIONS)]
+        # Those beyond the limit are closed at once, the others when they have been idle.
+        text = EnvoyClient(running.ports.envoy_admin).get("/stats?filter=downstream_global_cx_overflow").text
+        assert [until_closed(each) for each in connections] == [b""] * len(connections)
+        assert any(int(line.rpartition(": ")[2]) > 0 for line in text.splitlines()), text
+    wait_until(lambda: _answers(edge))
+
+
+def _answers(port: int) -> bool:
+    try:
+        return EnvoyClient(port).get("/health").status == 200
+    except OSError:
+        return False
+
+
+def test_streams_of_a_connection_are_limited(running: Running) -> None:
+    with closing(connected(running.ports.edge)) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9).replace(b"\0\0\0\0\0", b"\0\0\0\4\0", 1))
+        received = b""
+        while len(received) < 9 or len(received) < 9 + int.from_bytes(received[:3]):
+            received += connection.recv(65536)
+    size, kind = int.from_bytes(received[:3]), received[3]
+    assert kind == 4
+    settings = dict(struct.iter_unpack("!HI", received[9 : 9 + size]))
+    assert settings[3] == 1000
