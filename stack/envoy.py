@@ -218,6 +218,7 @@ def render_config(settings: EnvoySettings, folder: Path = Path()) -> str:
         "EVALUATOR_ADMIN": settings.evaluator_admin,
         "MANAGER": settings.manager,
         "MANAGER_ADMIN": settings.manager_admin,
+        "REFUSALS_TO": settings.manager,
         "NOTIFIER": settings.notifier,
         "NOTIFIER_ADMIN": settings.notifier_admin,
         "ENVOY_ADMIN": f"127.0.0.1:{settings.admin_port}",

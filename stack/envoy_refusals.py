@@ -24,6 +24,13 @@ _MAX_PATH = 256
 # A batch of about a thousand entries, or what came within a second.
 _BATCH_BYTES = 256 * 1024
 
+# While no manager answers; the cluster limits how many batches wait.
+_RETRIES = {
+    "retry_on": "connect-failure,refused-stream,reset,unavailable",
+    "num_retries": 60,
+    "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"},
+}
+
 _ATTRIBUTES = {
     PATH: f"%REQ(:PATH):{_MAX_PATH}%",
     RESPONSE_DETAILS: "%RESPONSE_CODE_DETAILS%",
@@ -42,12 +49,11 @@ def refusal_log(*, is_on: bool, is_mesh: bool = False) -> str:
         return ""
     attributes = _ATTRIBUTES if is_mesh else _ATTRIBUTES | {REQUEST_ID: "%REQ(X-REQUEST-ID)%"}
     values = [{"key": name, "value": {"string_value": value}} for name, value in attributes.items()]
-    retries = {"num_retries": 3, "retry_back_off": {"base_interval": "0.2s", "max_interval": "2s"}}
     config = {
         "@type": f"{_LOGGERS}.open_telemetry.v3.OpenTelemetryAccessLogConfig",
         "log_name": "mesh" if is_mesh else "edge",
         "stat_prefix": "refusals.",
-        "grpc_service": {"envoy_grpc": {"cluster_name": "manager"}, "timeout": "5s", "retry_policy": retries},
+        "grpc_service": {"envoy_grpc": {"cluster_name": "refusals"}, "timeout": "30s", "retry_policy": _RETRIES},
         "buffer_flush_interval": "1s",
         "buffer_size_bytes": _BATCH_BYTES,
         "disable_builtin_labels": True,

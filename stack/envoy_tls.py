@@ -74,6 +74,7 @@ def add_certificates(
         for service in services:
             clusters[service]["transport_socket"] = _upstream_socket(service, folder, _HTTP2)
             clusters[f"{service}_admin"]["transport_socket"] = _upstream_socket(service, folder, _HTTP1)
+        clusters["refusals"]["transport_socket"] = _upstream_socket("manager", folder, _HTTP2)
 
 
 def _secure(listener: dict[str, Any], socket: Mapping[str, Any], *, accepts_plaintext: bool) -> None:

@@ -217,3 +217,17 @@ def test_a_report_names_the_rpc_only_where_one_was_called(world: World) -> None:
 
     assert [each.method for each in world.records(2)] == [CREATE.lstrip("/"), SNAPSHOT.lstrip("/")]
     assert key not in str(world.reports())
+
+
+def test_reports_wait_for_a_manager_that_is_away(world: World) -> None:
+    def tried() -> str:
+        return EnvoyClient(world.ports.envoy_admin).get("/stats?filter=cluster.refusals.upstream_rq_retry$").text
+
+    before = tried()
+    world.manager.stop()
+    assert world.rest("POST", "/api/silences") == 401
+    wait_until(lambda: tried() != before)
+    world.manager.start()
+
+    (record,) = world.records(1)
+    assert record.code == "UNAUTHENTICATED"

@@ -76,7 +76,8 @@ def test_each_listener_and_each_connection_to_a_service_has_its_certificate(tmp_
         if "transport_socket" in cluster
     }
     services = ("ingest", "evaluator", "manager", "notifier")
-    assert set(peers) == {name for service in services for name in (service, f"{service}_admin")}
+    assert set(peers) == {"refusals", *(name for service in services for name in (service, f"{service}_admin"))}
+    assert peers["refusals"] == peers["manager"]
     matched = peers["ingest"]["combined_validation_context"]["default_validation_context"]
     assert matched["match_typed_subject_alt_names"] == [
         {"san_type": "URI", "matcher": {"exact": "spiffe://tocsin/service/ingest"}}
