@@ -8,6 +8,7 @@ from typing import Any
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -21,16 +22,17 @@ from services.chassis.postgres_errors import DRIVER_ERRORS
 _SESSION = {"idle_in_transaction_session_timeout": "10s"}
 
 
-async def upgrade(connector: PostgresConnector, schema: str, scripts: Path, comment: str) -> None:
-    """Upgrade the schema to the newest revision and set its comment, in one transaction.
+async def upgrade(connector: PostgresConnector, schema: str, scripts: Path, comment: str) -> bool:
+    """Upgrade the schema to the newest revision and set its comment, in one transaction; return whether that was done.
 
-    Raise the driver's own errors, not SQLAlchemy's.
+    A schema of a newer release, which has revisions that are not in the scripts, stays as it is. Raise the driver's own
+    errors, not SQLAlchemy's.
     """
     opening = partial(connector.open, timeout=2, server_settings=_SESSION)
     engine = create_async_engine("postgresql+asyncpg://", poolclass=NullPool, async_creator=opening)
     try:
         async with engine.begin() as connection:
-            await connection.run_sync(_upgrade, schema, scripts, comment)
+            return await connection.run_sync(_upgrade, schema, scripts, comment)
     except DBAPIError as error:
         driver = getattr(error.orig, "__cause__", None)
         if isinstance(driver, DRIVER_ERRORS):
@@ -40,12 +42,15 @@ async def upgrade(connector: PostgresConnector, schema: str, scripts: Path, comm
         await engine.dispose()
 
 
-def _upgrade(connection: Connection, schema: str, scripts: Path, comment: str) -> None:
+def _upgrade(connection: Connection, schema: str, scripts: Path, comment: str) -> bool:
     # Of two instances that start together, the second waits here and then has nothing to do.
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(f"migrate {schema}".encode())})
     connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
     connection.execute(text(f'SET LOCAL search_path TO "{schema}"'))
     directory = ScriptDirectory(str(scripts))
+    found = MigrationContext.configure(connection, opts={"version_table_schema": schema}).get_current_heads()
+    if not {script.revision for script in directory.walk_revisions()}.issuperset(found):
+        return False
 
     def steps(revision: Any, _: Any) -> Iterable[Any]:
         return directory._upgrade_revs("head", revision)  # noqa: SLF001  (alembic's own commands call it so)
@@ -54,3 +59,4 @@ def _upgrade(connection: Connection, schema: str, scripts: Path, comment: str) -
         environment.configure(connection=connection, version_table_schema=schema)
         environment.run_migrations()
     connection.execute(text(f"COMMENT ON SCHEMA \"{schema}\" IS '{comment}'"))
+    return True

@@ -36,8 +36,10 @@ async def migrate(
 ) -> None:
     """Upgrade `schema` to the newest revision in `scripts`/versions, one instance at a time.
 
-    Each revision is an alembic file whose `upgrade()` calls `op.execute("…")` with one SQL statement a call. While the
-    database is down, wait up to `max_wait`, then raise StoreUnavailable.
+    Each revision is an alembic file whose `upgrade()` calls `op.execute("…")` with one SQL statement a call. A schema
+    that a newer release has migrated already stays as it is: the former release, too, works with it while instances are
+    replaced one by one, or when somebody goes back. While the database is down, wait up to `max_wait`, then raise
+    StoreUnavailable.
     """
     try:
         async with asyncio.timeout(max_wait.total_seconds()):
@@ -68,7 +70,11 @@ async def _upgrade(settings: PostgresSettings, schema: str, scripts: Path, comme
         else:
             # Loading alembic takes half a second, and most starts have nothing to migrate.
             runner = importlib.import_module("services.chassis.alembic_runner")
-            await runner.upgrade(connector, schema, scripts, comment)
+            if not await runner.upgrade(connector, schema, scripts, comment):
+                log.warning("schema_found_newer", schema=schema, problem="a newer release has migrated it")
+                # Its comment, with which the newer release finds it current, stays too.
+                await secure_rows(connection, schema, user_of(settings), is_secured=(found or "").endswith(SECURED))
+                return
             log.info("schema_migrated", schema=schema)
         # The user may be another one than at the last start.
         if await secure_rows(connection, schema, user_of(settings), is_secured=found == comment + SECURED):

@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+import structlog
 
 from services.chassis import outbox, postgres
 from services.chassis.clock import SystemClock
@@ -90,6 +91,25 @@ async def test_a_current_schema_is_not_changed(
     await store.fetch("DROP TABLE alembic_version")
     await migrate(postgres_settings, schema="notes", scripts=scripts)
     assert await store.fetch("SELECT * FROM note") == []
+
+
+async def test_the_former_release_starts_on_the_schema_of_a_newer_one_and_leaves_it_as_it_is(
+    postgres_settings: PostgresSettings, scripts: Path
+) -> None:
+    comment = "SELECT obj_description('notes'::regnamespace, 'pg_namespace')"
+    newer = scripts / "versions" / "0002_author.py"
+    newer.write_text(SECOND)
+    await migrate(postgres_settings, schema="notes", scripts=scripts)
+    async with connect(postgres_settings, schema="notes") as store:
+        before = await value(store, comment)
+    newer.unlink()
+    with structlog.testing.capture_logs() as logs:
+        await migrate(postgres_settings, schema="notes", scripts=scripts)
+    assert [each["event"] for each in logs] == ["schema_found_newer"]
+    async with connect(postgres_settings, schema="notes") as store:
+        await store.fetch("INSERT INTO note VALUES (1, 'by the former release')")
+        assert await value(store, comment) == before
+        assert [row["version_num"] for row in await store.fetch("SELECT * FROM alembic_version")] == ["0002"]
 
 
 async def test_a_failed_migration_changes_nothing(postgres_settings: PostgresSettings, scripts: Path) -> None:
