@@ -35,6 +35,7 @@ OTHERS = {
     "process_resident_memory_bytes",
     "envoy_http_downstream_rq_xx",
     "envoy_cluster_membership_healthy",
+    "envoy_access_logs_open_telemetry_access_log_refusals_logs_dropped",
 }
 
 
