@@ -8,6 +8,7 @@ from typing import Protocol
 from services.domain.trace_context import TraceHeaders
 from services.manager.core.alert import Alert
 from services.manager.core.incident import (
+    AlertBundle,
     Incident,
     IncidentFilter,
     IncidentHistoryEntry,
@@ -64,6 +65,13 @@ class MemoryNotifications:
 
     async def insert_canaries(self, canaries: Sequence[ReturnedCanary]) -> None:
         self._rows.canaries += canaries
+
+    async def load_bundles(self, notification_ids: Collection[str]) -> Mapping[str, AlertBundle]:
+        return {
+            entry.notification_id: entry.bundle
+            for entry in self._rows.history.values()
+            if entry.notification_id in notification_ids and entry.bundle != AlertBundle()
+        }
 
     async def insert_exhausted(self, incidents: Mapping[str, str]) -> None:
         self._rows.exhausted |= incidents

@@ -104,6 +104,8 @@ class AlertHistoryEntry:
     trace_id: str = ""
     recipient: str = ""
     notified_state: NotifiedState | None = None
+    # Of a delivery: the notification. It may have told of several alerts, each of which has an entry.
+    notification_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

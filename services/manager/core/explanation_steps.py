@@ -102,14 +102,14 @@ def explain_alert(record: ExplanationRecord) -> Explanation:
         if each.alert_id == alert.alert.id
         or (_is_since(each, alert) and not _is_withheld(withholdings, each.create_time))
     ]
-    return explanation_of([*steps, *_delivery_steps(deliveries, record)])
+    return explanation_of([*steps, *_delivery_steps(_each_once(deliveries, alert.alert.id), record)])
 
 
 def explain_incident(record: ExplanationRecord) -> Explanation:
     """Explain the one incident of a record."""
     steps = [step for each in record.alerts for step in _alert_steps(each, record)]
     steps += (_incident_step(entry, record) for each in record.incidents for entry in each.history)
-    return explanation_of([*steps, *_delivery_steps(record.deliveries, record)])
+    return explanation_of([*steps, *_delivery_steps(_each_once(record.deliveries), record)])
 
 
 def silence_ids_of(
@@ -345,6 +345,16 @@ def _words_of_relation(correlation: Correlation) -> str:
             return f"the equal labels {labels}"
         case _:
             return "somebody put it there"
+
+
+def _each_once(entries: Sequence[AlertHistoryEntry], alert_id: str = "") -> list[AlertHistoryEntry]:
+    """Return one entry of each delivery: an alert's own one, else the first, of the alert that it was about."""
+    found: dict[tuple[str, ...], AlertHistoryEntry] = {}
+    for entry in entries:
+        key = (entry.notification_id, entry.kind, entry.channel) if entry.notification_id else (entry.id,)
+        if key not in found or entry.alert_id == alert_id:
+            found[key] = entry
+    return list(found.values())
 
 
 def _delivery_steps(entries: Sequence[AlertHistoryEntry], record: ExplanationRecord) -> Iterator[ExplanationStep]:

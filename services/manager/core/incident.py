@@ -236,6 +236,21 @@ class Incident:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlertBundle:
+    """The alerts of which a notification tells something new, by their ids: each once."""
+
+    fired: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+
+    def without(self, alert_id: str) -> "AlertBundle":
+        """Return the others."""
+        if alert_id not in self.fired and alert_id not in self.ended:
+            return self
+        fired = tuple(each for each in self.fired if each != alert_id)
+        return AlertBundle(fired=fired, ended=tuple(each for each in self.ended if each != alert_id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentHistoryEntry:
     """One entry of an incident's history; an id is stored once."""
 
@@ -253,6 +268,8 @@ class IncidentHistoryEntry:
     notification_id: str = ""
     # What decided it: a silence, an alert, a reason, a step of a policy. Of MERGED and SPLIT the other incident.
     decided_by: str = ""
+    # Of NOTIFIED: which alerts it tells of besides `alert_id`, that they fire and that they have ended.
+    bundle: AlertBundle = AlertBundle()
 
 
 class NotifyReason(StrEnum):
@@ -289,9 +306,11 @@ class IncidentNotification:
     reason: NotifyReason
     comment: str
     create_time: datetime
-    # Since these receivers were last notified.
+    # Since these receivers were last notified. What fired and ended since then counts as both.
     new_alerts: int = 0
     ended_alerts: int = 0
+    # The same alerts; what fired and ended since then is in it as ended.
+    bundle: AlertBundle = AlertBundle()
     is_flapping: bool = False
     # In which messages name times; empty: UTC.
     time_zone: str = ""

@@ -28,7 +28,7 @@ one knows includes the severities and rules' labels that the file was asked abou
 channels, and is notified of at once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -42,6 +42,7 @@ from services.manager.core.escalation import (
 )
 from services.manager.core.flapping import FlappingSettings, flap_key, flapping_until
 from services.manager.core.incident import (
+    AlertBundle,
     Incident,
     IncidentAlert,
     IncidentNotification,
@@ -58,6 +59,7 @@ from services.manager.core.notification_entries import (
     notified_entry,
     step_entry,
 )
+from services.manager.core.notification_messages import ReceiverMessage
 from services.manager.core.on_call import OnCallDirectory
 from services.manager.core.routing_tree import AlertRoute
 
@@ -66,25 +68,6 @@ FILE_RECEIVER = ""
 FILE_ROUTE = AlertRoute(path="", receivers=(FILE_RECEIVER,))
 
 _MAX_RECEIVERS = 50
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Message:
-    """What several receivers are notified of alike."""
-
-    kind: IncidentNotificationKind
-    reason: NotifyReason
-    comment: str
-    alert_id: str
-    new_alerts: int
-    ended_alerts: int
-    is_flapping: bool
-    # The file decides by the alert: its notifications name no receiver, and are records of their own.
-    is_by_file: bool
-    # The zone in which times are written to them.
-    time_zone: str
-    # The step of an escalation that it belongs to.
-    step: EscalationMessage | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +104,7 @@ class _Plan:
         self._now = now
         self._receivers = dict(incident.receivers)
         self._escalations = dict(incident.escalations)
-        self._messages: dict[_Message, list[str]] = {}
+        self._messages: dict[ReceiverMessage, list[str]] = {}
         # Until when a receiver waits.
         self._due: dict[str, datetime] = {}
         self._audible = [alert for alert in incident.alerts.values() if alert.audible_version > 0]
@@ -167,29 +150,12 @@ class _Plan:
             notify_time=min((*self._due.values(), *self._flapping.values(), *self._step_times()), default=None),
             sequence=self._incident.sequence + len(records),
         )
-        notifications = [self._notification(after, message, chunk, number) for number, (message, chunk) in numbered]
+        notifications = [
+            message.notification(after, chunk, sequence=number, now=self._now) for number, (message, chunk) in numbered
+        ]
         recorded = (each for each in notifications if each.id not in self._unrecorded)
         self.entries += [notified_entry(each, self._now) for each in recorded]
         return after, notifications
-
-    def _notification(
-        self, after: Incident, message: _Message, receivers: Sequence[str], sequence: int
-    ) -> IncidentNotification:
-        return IncidentNotification(
-            id=notification_id_in(after, message.kind, sequence),
-            kind=message.kind,
-            receivers=() if message.is_by_file else tuple(receivers),
-            incident=after,
-            alert_id=message.alert_id,
-            sequence=sequence,
-            reason=message.reason,
-            comment=message.comment,
-            create_time=self._now,
-            new_alerts=message.new_alerts,
-            ended_alerts=message.ended_alerts,
-            is_flapping=message.is_flapping,
-            time_zone=message.time_zone,
-        )
 
     def _step_times(self) -> list[datetime]:
         """Return when steps of escalations begin; while no alert is live they wait."""
@@ -366,13 +332,18 @@ class _Plan:
         known = self._receivers.get(name)
         # A step is one message to all of its receivers, whatever each knows.
         version = 0 if known is None or step is not None else known.version
-        message = _Message(
+        fired = [alert for alert in self._audible if alert.audible_version > version]
+        ended = [alert.id for alert in self._audible if alert.end_version > version]
+        message = ReceiverMessage(
             kind=kind,
             reason=reason,
             comment=comment,
             alert_id=about.id,
-            new_alerts=sum(alert.audible_version > version for alert in self._audible),
-            ended_alerts=sum(alert.end_version > version for alert in self._audible),
+            new_alerts=len(fired),
+            ended_alerts=len(ended),
+            bundle=AlertBundle(
+                fired=tuple(alert.id for alert in fired if alert.end_version <= version), ended=tuple(ended)
+            ),
             is_flapping=bool(self._flapping),
             is_by_file=name == FILE_RECEIVER,
             time_zone=self._context.directory.receiver_zones.get(name, ""),

@@ -1,10 +1,18 @@
 """The ids of an incident's notifications, and what its history says about them."""
 
+from dataclasses import replace
 from datetime import datetime
 
-from services.manager.core.alert import NotifiedState, notification_id_of
+from services.manager.core.alert import (
+    AlertHistoryEntry,
+    AlertHistoryKind,
+    NotifiedState,
+    history_id_of,
+    notification_id_of,
+)
 from services.manager.core.flapping import FlappingSettings, flap_key
 from services.manager.core.incident import (
+    AlertBundle,
     Incident,
     IncidentHistoryEntry,
     IncidentHistoryKind,
@@ -40,7 +48,30 @@ def notified_entry(notification: IncidentNotification, now: datetime) -> Inciden
         receivers=notification.receivers,
         notification_id=notification.id,
         decided_by=notification.reason.value,
+        bundle=notification.bundle.without(notification.alert_id),
     )
+
+
+def entries_of_delivery(entry: AlertHistoryEntry, bundle: AlertBundle) -> list[AlertHistoryEntry]:
+    """Return the entry of the alert that a notification is about, and those of the others that it tells of.
+
+    A delivery that failed has told of none.
+    """
+    if entry.kind is not AlertHistoryKind.NOTIFIED:
+        return [entry]
+    told = [(alert_id, NotifiedState.FIRING) for alert_id in bundle.fired]
+    told += [(alert_id, NotifiedState.RESOLVED) for alert_id in bundle.ended]
+    others = [
+        replace(
+            entry,
+            id=history_id_of(alert_id, AlertHistoryKind.NOTIFIED, entry.id),
+            alert_id=alert_id,
+            comment="; ".join(part for part in (entry.comment, "in a bundle") if part),
+            notified_state=state,
+        )
+        for alert_id, state in told
+    ]
+    return [entry, *others]
 
 
 def step_entry(incident: Incident, decided_by: str, comment: str, now: datetime) -> IncidentHistoryEntry:

@@ -115,6 +115,7 @@ def history_message(entry: AlertHistoryEntry) -> alert_pb2.AlertHistoryEntry:
         trace_id=entry.trace_id,
         recipient=entry.recipient,
         notified_state=alert_pb2.Alert.State.Value(entry.notified_state or "STATE_UNSPECIFIED"),
+        notification_id=entry.notification_id,
     )
 
 

@@ -10,7 +10,7 @@ from services.domain.trace_context import TraceHeaders
 from services.manager.core.alert import Alert, AlertHistoryEntry
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.catalog import StoredService
-from services.manager.core.incident import Incident, IncidentNotification
+from services.manager.core.incident import AlertBundle, Incident, IncidentNotification
 from services.manager.core.incident_changes import IncidentChange
 from services.manager.core.learned_edges import LearnedChanges, LearnedEdge, ServicePair, TraceSighting
 from services.manager.core.on_call_records import OnCallEdit, OnCallSnapshot
@@ -304,6 +304,9 @@ class NotificationTable(Protocol):
 
     async def insert_canaries(self, canaries: Sequence[ReturnedCanary]) -> None:
         """Insert what the notifier measures and nobody is notified of; it is sent after the commit."""
+
+    async def load_bundles(self, notification_ids: Collection[str]) -> Mapping[str, AlertBundle]:
+        """Return of which alerts notifications tell besides the one that they are about, of those that tell of any."""
 
     async def insert_exhausted(self, incidents: Mapping[str, str]) -> None:
         """Insert which notifications have reached nobody, with their incidents; instances are woken at the commit."""

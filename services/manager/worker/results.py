@@ -12,6 +12,8 @@ from services.contract.timestamps import datetime_of
 from services.domain.tenants import read_tenant
 from services.domain.trace_context import trace_id_of, traceparent_of
 from services.manager.core.alert import AlertHistoryEntry, AlertHistoryKind, NotifiedState, history_id_of
+from services.manager.core.incident import AlertBundle
+from services.manager.core.notification_entries import entries_of_delivery
 from services.manager.messages.alerts import UnusableRecordError
 from services.manager.metrics import Metrics
 from services.manager.ports.tables import Store
@@ -51,13 +53,19 @@ class ResultWorker:
 
     async def _insert(self, results: Sequence[tuple[AlertHistoryEntry, NotificationResult]]) -> None:
         """Insert the results of one tenant."""
-        entries = [entry for entry, _ in results]
         exhausted = {
             message.notification_id: message.incident_id
             for _, message in results
             if message.is_exhausted and message.incident_id
         }
+        told = {entry.notification_id for entry, message in results if message.outcome == NotificationResult.DELIVERED}
         async with self._store.transaction() as transaction:
+            bundles = await transaction.notifications.load_bundles(told)
+            entries = [
+                each
+                for entry, _ in results
+                for each in entries_of_delivery(entry, bundles.get(entry.notification_id, AlertBundle()))
+            ]
             new = await transaction.alerts.insert_history(entries)
             await transaction.notifications.insert_exhausted(exhausted)
         duplicates = len(entries) - new
@@ -93,6 +101,7 @@ def result_entry(message: NotificationResult, *, trace_id: str = "") -> AlertHis
         trace_id=trace_id,
         recipient=message.recipient,
         notified_state=_NOTIFIED_STATES.get(message.kind),
+        notification_id=message.notification_id,
     )
 
 

@@ -19,11 +19,13 @@ from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.alert_lifecycle import Ended, Fired
 from services.manager.core.flapping import FlappingSettings
 from services.manager.core.incident import (
+    AlertBundle,
     Correlation,
     CorrelationReason,
     Incident,
     IncidentAlert,
     IncidentFilter,
+    IncidentHistoryEntry,
     IncidentHistoryKind,
     IncidentState,
     WithheldReason,
@@ -195,6 +197,29 @@ class IncidentContract(ABC):
             assert await transaction.notifications.take_exhausted(2) == {"other": frozenset({"c"})}
             assert await transaction.notifications.take_exhausted(2) == {}
             assert not await transaction.incidents.has_news(0)
+
+    async def test_what_a_notification_tells_besides_its_alert_is_found_by_its_id(self, stored: Stored) -> None:
+        opened = open_incident(alert("a"), now=NOW)
+        bundle = AlertBundle(fired=("b", "c"), ended=("d",))
+        entries = [
+            IncidentHistoryEntry(
+                id=name,
+                incident_id=opened.incident.id,
+                kind=IncidentHistoryKind.NOTIFIED,
+                create_time=NOW,
+                notification_id=name,
+                bundle=each,
+            )
+            for name, each in (("n1", bundle), ("n2", AlertBundle()), ("n3", AlertBundle(ended=("e",))))
+        ]
+        await save(stored, replace(opened, history=(*opened.history, *entries)))
+        async with stored.store.transaction() as transaction:
+            assert await transaction.notifications.load_bundles([]) == {}
+            found = await transaction.notifications.load_bundles(["n1", "n2", "unknown"])
+        assert found == {"n1": bundle}
+        read = await stored.incidents.get(opened.incident.id)
+        assert read is not None
+        assert [entry.bundle for entry in read[1][-3:]] == [each.bundle for each in entries]
 
     async def test_notifications_are_about_alerts_with_their_traces(self, stored: Stored) -> None:
         await decide_alerts(stored, Fired, "b", headers=[("traceparent", b"t")])

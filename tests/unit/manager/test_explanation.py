@@ -523,6 +523,36 @@ def test_an_alert_has_what_concerns_it_of_its_incident() -> None:
     assert '"High error count" on search' in explanation.steps[3].text
 
 
+def test_a_delivery_that_told_of_several_alerts_is_one_step() -> None:
+    own, other = an_alert(), an_alert("search")
+    deliveries = [
+        AlertHistoryEntry(
+            id=f"{alert.id} {channel}",
+            alert_id=alert.id,
+            create_time=NOW + MINUTE,
+            kind=AlertHistoryKind.NOTIFIED,
+            channel=channel,
+            comment=comment,
+            notified_state=NotifiedState.FIRING,
+            notification_id="n",
+        )
+        for channel in ("slack", "mail")
+        for alert, comment in ((other, "UPDATED"), (own, "UPDATED; in a bundle"))
+    ]
+    incident = replace(an_incident(), alerts={each.id: member(each) for each in (own, other)})
+    record = ExplanationRecord(
+        alerts=[ExplainedAlert(alert=own)], incidents=[ExplainedIncident(incident=incident)], deliveries=deliveries
+    )
+    of_alert = [step.text for step in explain_alert(record).steps if step.kind is StepKind.DELIVERED]
+    name = '"High error count" on'
+    assert of_alert == [
+        f"{channel} took the notification: {name} {own.subject.resource} fires (in a bundle)."
+        for channel in ("slack", "mail")
+    ]
+    of_incident = [step.text for step in explain_incident(record).steps if step.kind is StepKind.DELIVERED]
+    assert of_incident == [f"{channel} took the notification: {name} search fires." for channel in ("slack", "mail")]
+
+
 def test_who_was_notified_of_others_while_an_alert_was_withheld_is_left_out() -> None:
     other = an_alert("search")
     kinds = IncidentHistoryKind

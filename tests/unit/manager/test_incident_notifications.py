@@ -5,9 +5,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from services.domain.severity import Severity
-from services.manager.core.alert import NotifiedState, notification_id_of
+from services.manager.core.alert import AlertHistoryEntry, AlertHistoryKind, NotifiedState, notification_id_of
 from services.manager.core.flapping import FlappingSettings
 from services.manager.core.incident import (
+    AlertBundle,
     Correlation,
     Incident,
     IncidentAlert,
@@ -36,6 +37,7 @@ from services.manager.core.incident_notifications import (
     NotificationContext,
     plan_notifications,
 )
+from services.manager.core.notification_entries import entries_of_delivery
 from services.manager.core.routing_tree import AlertRoute
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -152,6 +154,47 @@ def test_further_alerts_and_ends_are_bundled_once_a_minute() -> None:
     assert story.plan(5.5) == []
     assert story.plan(6) == ["UPDATED slack a: bundled"]
     assert (story.notified[-1].new_alerts, story.notified[-1].ended_alerts) == (0, 1)
+
+
+def test_the_history_says_of_which_other_alerts_a_bundle_tells() -> None:
+    story = Story(alert("a"))
+    assert bundles(story) == [AlertBundle()]
+    story.join(alert("b"), alert("c"), minute=0.2)
+    story.end("b", minute=0.5)
+    story.plan(1)
+    assert story.notified[-1].bundle == AlertBundle(fired=("c",), ended=("b",))
+    assert bundles(story) == [AlertBundle(fired=("c",), ended=("b",))]
+    story.end("a", "c", minute=5)
+    story.plan(6)
+    assert described(story.notified[-1:]) == ["RESOLVED slack a: ended"]
+    assert story.notified[-1].bundle == AlertBundle(ended=("a", "c"))
+
+
+def bundles(story: Story) -> list[AlertBundle]:
+    return [each.bundle for each in story.last.history if each.kind is IncidentHistoryKind.NOTIFIED]
+
+
+def test_each_alert_of_which_a_delivery_tells_has_an_entry() -> None:
+    about = AlertHistoryEntry(
+        id="1",
+        alert_id="a",
+        kind=AlertHistoryKind.NOTIFIED,
+        create_time=NOW,
+        comment="UPDATED",
+        channel="slack",
+        notified_state=None,
+        notification_id="n",
+    )
+    bundle = AlertBundle(fired=("b",), ended=("c",))
+    own, fired, ended = entries_of_delivery(about, bundle)
+    assert own == about
+    assert (fired.alert_id, fired.notified_state, fired.comment) == ("b", NotifiedState.FIRING, "UPDATED; in a bundle")
+    assert (ended.alert_id, ended.notified_state) == ("c", NotifiedState.RESOLVED)
+    assert {each.notification_id for each in (fired, ended)} == {"n"}
+    assert len({own.id, fired.id, ended.id}) == 3
+    assert entries_of_delivery(about, bundle) == [own, fired, ended]
+    failed = replace(about, kind=AlertHistoryKind.NOTIFICATION_FAILED)
+    assert entries_of_delivery(failed, bundle) == [failed]
 
 
 def test_alerts_that_end_in_two_parts_make_one_message() -> None:

@@ -16,6 +16,7 @@ from services.chassis.kafka import Record
 from services.chassis.telemetry import exposition, telemetry
 from services.contract.timestamps import timestamp_of
 from services.manager.adapters.incident_broadcaster import IncidentBroadcaster
+from services.manager.core.alert import AlertHistoryKind
 from services.manager.core.alert_lifecycle import AlertState, Ended, Fired
 from services.manager.core.catalog import Catalog, CatalogChanges, ServiceEntry, StoredService
 from services.manager.core.incident import Incident, IncidentHistoryKind, IncidentState
@@ -232,6 +233,43 @@ async def test_what_reached_nobody_lets_the_next_step_begin(world: World) -> Non
     assert world.store.tables.incidents.exhausted == {}
     kinds = [entry.kind.value for entry in world.store.tables.incidents.history.values()]
     assert kinds == ["OPENED", "ESCALATED", "NOTIFIED", "NOTIFIED", "NOTIFICATION_FAILED", "ESCALATED", "NOTIFIED"]
+
+
+async def test_each_alert_of_a_delivered_bundle_has_its_line(world: World) -> None:
+    world.routing.current = a_stored_tree(a_tree())
+    worker = world.worker()
+    await world.alerts(Fired, "shop")
+    await worker.turn()
+    await world.alerts(Fired, "database")
+    await worker.turn()
+    world.clock.advance(timedelta(minutes=2))
+    await worker.turn()
+    first, bundle = [notification for notification, _ in world.store.tables.outbox]
+    assert (first.kind, bundle.kind) == ("FIRING", "UPDATED")
+    results = [
+        NotificationResult(
+            delivery_id=each.id,
+            notification_id=each.id,
+            alert_id=each.alert_id,
+            incident_id=each.incident.id,
+            channel="mail",
+            outcome=NotificationResult.DELIVERED,
+            create_time=timestamp_of(world.clock.now()),
+        )
+        for each in (first, bundle)
+    ]
+    records = [Record("notification-results", 0, 0, b"", each.SerializeToString(), (), 0) for each in results]
+    for _ in range(2):
+        await ResultWorker(world.store, Metrics()).handle(records)
+    tables = world.store.tables
+    told = {
+        (tables.alerts[entry.alert_id].service, entry.notification_id)
+        for entry in tables.history.values()
+        if entry.kind is AlertHistoryKind.NOTIFIED
+    }
+    about_bundle = tables.alerts[bundle.alert_id].service
+    assert told == {("shop", first.id), (about_bundle, bundle.id), ("database", bundle.id)}
+    assert sum(entry.kind is AlertHistoryKind.NOTIFIED for entry in tables.history.values()) == len(told)
 
 
 async def only(world: World) -> str:

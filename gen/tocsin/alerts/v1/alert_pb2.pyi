@@ -773,6 +773,7 @@ class AlertHistoryEntry(_message.Message):
     TRACE_ID_FIELD_NUMBER: _builtins.int
     RECIPIENT_FIELD_NUMBER: _builtins.int
     NOTIFIED_STATE_FIELD_NUMBER: _builtins.int
+    NOTIFICATION_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The entry's id, a UUID."""
     kind: Global___AlertHistoryEntry.Kind.ValueType
@@ -793,6 +794,10 @@ class AlertHistoryEntry(_message.Message):
     """
     notified_state: Global___Alert.State.ValueType
     """The state of the alert that a notification was about; unspecified for other entries, and where it is not known."""
+    notification_id: _builtins.str
+    """Of a delivery, the notification: each alert of which it told has an entry. Empty for other entries, and for those of
+    former releases.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
@@ -809,10 +814,11 @@ class AlertHistoryEntry(_message.Message):
         trace_id: _builtins.str = ...,
         recipient: _builtins.str = ...,
         notified_state: Global___Alert.State.ValueType = ...,
+        notification_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "channel", b"channel", "comment", b"comment", "create_time", b"create_time", "id", b"id", "kind", b"kind", "notified_state", b"notified_state", "recipient", b"recipient", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "channel", b"channel", "comment", b"comment", "create_time", b"create_time", "id", b"id", "kind", b"kind", "notification_id", b"notification_id", "notified_state", b"notified_state", "recipient", b"recipient", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,7 +18,9 @@ ALERT_COLUMNS = """
     last_selection, last_revision, last_firing_time, version, update_time, open_key, labels,
     silenced_by, is_notified
 """
-HISTORY_COLUMNS = "id, alert_id, kind, create_time, actor, comment, channel, trace_id, recipient, notified_state"
+HISTORY_COLUMNS = (
+    "id, alert_id, kind, create_time, actor, comment, channel, trace_id, recipient, notified_state, notification_id"
+)
 
 
 def alert_of(row: Record) -> Alert:
@@ -113,6 +115,7 @@ def history_entry_of(row: Record) -> AlertHistoryEntry:
         trace_id=row["trace_id"],
         recipient=row["recipient"],
         notified_state=NotifiedState(row["notified_state"]) if row["notified_state"] else None,
+        notification_id=row["notification_id"],
     )
 
 
@@ -129,6 +132,7 @@ def history_row(entry: AlertHistoryEntry) -> tuple[Any, ...]:
         entry.trace_id,
         storable(entry.recipient),
         entry.notified_state.value if entry.notified_state else "",
+        storable(entry.notification_id),
     )
 
 

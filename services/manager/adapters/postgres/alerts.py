@@ -103,7 +103,7 @@ INSERT INTO alert_history ({HISTORY_COLUMNS})
 SELECT {HISTORY_COLUMNS}
 FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::text[]
+    $10::text[], $11::text[]
 ) WITH ORDINALITY AS entry ({HISTORY_COLUMNS}, position)
 WHERE EXISTS (SELECT FROM alerts WHERE alerts.tenant = current_tenant() AND alerts.id = entry.alert_id)
 ORDER BY position

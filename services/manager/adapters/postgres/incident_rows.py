@@ -11,6 +11,7 @@ from services.domain.severity import Severity
 from services.manager.adapters.postgres.alert_rows import labels_text, storable, storable_labels
 from services.manager.core.escalation import Escalation
 from services.manager.core.incident import (
+    AlertBundle,
     Correlation,
     CorrelationReason,
     Incident,
@@ -38,7 +39,7 @@ MEMBER_COLUMNS = """
 """
 INCIDENT_HISTORY_COLUMNS = """
     id, incident_id, kind, create_time, alert_id, actor, comment, correlation, notified_kind, receivers,
-    notification_id, decided_by
+    notification_id, decided_by, fired_alerts, ended_alerts
 """
 
 # What is read and written whole. Fields that were added later have their defaults in older rows.
@@ -187,6 +188,7 @@ def incident_history_entry_of(row: Record) -> IncidentHistoryEntry:
         receivers=tuple(row["receivers"]),
         notification_id=row["notification_id"],
         decided_by=row["decided_by"],
+        bundle=AlertBundle(fired=tuple(row["fired_alerts"]), ended=tuple(row["ended_alerts"])),
     )
 
 
@@ -205,6 +207,8 @@ def incident_history_row(entry: IncidentHistoryEntry) -> tuple[Any, ...]:
         _json(entry.receivers),
         entry.notification_id,
         storable(entry.decided_by),
+        _json(entry.bundle.fired),
+        _json(entry.bundle.ended),
     )
 
 

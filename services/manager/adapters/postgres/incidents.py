@@ -149,10 +149,12 @@ ON CONFLICT (incident_id, alert_id) DO UPDATE SET
 _INSERT_HISTORY = f"""
 INSERT INTO incident_history ({INCIDENT_HISTORY_COLUMNS})
 SELECT id, incident_id, kind, create_time, alert_id, actor, comment, correlation::jsonb,
-    notified_kind, ARRAY(SELECT json_array_elements_text(receivers::json)), notification_id, decided_by
+    notified_kind, ARRAY(SELECT json_array_elements_text(receivers::json)), notification_id, decided_by,
+    ARRAY(SELECT json_array_elements_text(fired_alerts::json)),
+    ARRAY(SELECT json_array_elements_text(ended_alerts::json))
 FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-    $10::text[], $11::text[], $12::text[]
+    $10::text[], $11::text[], $12::text[], $13::text[], $14::text[]
 ) WITH ORDINALITY AS entry ({INCIDENT_HISTORY_COLUMNS}, place)
 ORDER BY place
 ON CONFLICT (id) DO NOTHING

@@ -13,7 +13,7 @@ from services.manager.adapters.postgres import NOTIFICATIONS_EXHAUSTED
 from services.manager.adapters.postgres.alert_rows import ALERT_COLUMNS, alert_of, columns
 from services.manager.adapters.postgres.service_changes import PostgresChanges
 from services.manager.core.catalog import Catalog
-from services.manager.core.incident import IncidentNotification
+from services.manager.core.incident import AlertBundle, IncidentNotification
 from services.manager.core.service_changes import ChangeSearch
 from services.manager.messages.incidents import notification_message
 from services.manager.ports.feeds import CatalogFeed
@@ -31,6 +31,11 @@ _TAKE_EXHAUSTED = """
 DELETE FROM exhausted_notifications WHERE tenant = $1 AND notification_id IN (
     SELECT notification_id FROM exhausted_notifications WHERE tenant = $1 ORDER BY notification_id LIMIT $2
 ) RETURNING incident_id, notification_id
+"""
+# The condition is that of the index.
+_SELECT_BUNDLES = """
+SELECT notification_id, fired_alerts, ended_alerts FROM incident_history
+WHERE tenant = current_tenant() AND notification_id = ANY($1) AND (fired_alerts <> '{}' OR ended_alerts <> '{}')
 """
 
 
@@ -85,6 +90,15 @@ class PostgresNotifications:
             for canary in canaries
         ]
         await outbox.put_all(self.connection, NOTIFICATIONS, records)
+
+    async def load_bundles(self, notification_ids: Collection[str]) -> Mapping[str, AlertBundle]:
+        if not notification_ids:
+            return {}
+        rows = await self.connection.fetch(_SELECT_BUNDLES, list(notification_ids))
+        return {
+            row["notification_id"]: AlertBundle(fired=tuple(row["fired_alerts"]), ended=tuple(row["ended_alerts"]))
+            for row in rows
+        }
 
     async def insert_exhausted(self, incidents: Mapping[str, str]) -> None:
         if incidents:
