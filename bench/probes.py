@@ -58,9 +58,11 @@ def delete_rules(channel: grpc.Channel, ids: Iterable[str]) -> None:
         stub.DeleteAlertRule(DeleteAlertRuleRequest(id=one), timeout=10)
 
 
-def probe(channel: grpc.Channel, prefix: str, *, count: int, pause: float, brokers: str) -> dict[str, float]:
+def probe(
+    channel: grpc.Channel, prefix: str, *, count: int, pause: float, brokers: str, topic: str = "alerts"
+) -> dict[str, float]:
     """Send probes one after the other; return the seconds from the last event to the alert on Kafka, by resource."""
-    consumer = alerts_from_now(brokers)
+    consumer = alerts_from_now(brokers, topic)
     delays: dict[str, float] = {}
     for number in range(count):
         due = time.monotonic() + pause
@@ -74,7 +76,7 @@ def probe(channel: grpc.Channel, prefix: str, *, count: int, pause: float, broke
     return delays
 
 
-def alerts_from_now(brokers: str) -> Consumer:
+def alerts_from_now(brokers: str, topic: str = "alerts") -> Consumer:
     """Return a consumer of the alerts that come from now on."""
     consumer = Consumer(
         {
@@ -84,9 +86,7 @@ def alerts_from_now(brokers: str) -> Consumer:
         }
     )
     # From the topic's present end; a subscription would find that out with its first fetch only.
-    partitions = [
-        TopicPartition("alerts", number) for number in consumer.list_topics("alerts").topics["alerts"].partitions
-    ]
+    partitions = [TopicPartition(topic, number) for number in consumer.list_topics(topic).topics[topic].partitions]
     for partition in partitions:
         partition.offset = consumer.get_watermark_offsets(partition)[1]
     consumer.assign(partitions)
