@@ -116,6 +116,16 @@ class RuleSet:
         return {tenant: frozenset(rules) for tenant, rules in tenants.items()}
 
     @functools.cached_property
+    def selections(self) -> frozenset[SelectionKey]:
+        """What its rules select."""
+        return frozenset(compiled.selection_key for compiled in self.rules.values())
+
+    @functools.cached_property
+    def total_selections(self) -> frozenset[SelectionKey]:
+        """The selections that need totals."""
+        return frozenset(compiled.selection_key for readers in self.total_readers.values() for compiled in readers)
+
+    @functools.cached_property
     def plan(self) -> RulePlan[CompiledRule]:
         """What selects the events of all rules; it takes seconds to compile thousands of rules."""
         rules = {compiled: compiled.expressions for compiled in self.rules.values()}
@@ -150,12 +160,9 @@ class RuleSet:
         compiled = self.rules.get(rule_id)
         return compiled if compiled is not None and compiled.rule.selection_revision == selection_revision else None
 
-    def needs_more_totals(self, before: "RuleSet") -> bool:
-        """Whether a rule needs totals that did not need them before."""
-        known = {compiled.selection_key for readers in before.total_readers.values() for compiled in readers}
-        return any(
-            compiled.selection_key not in known for readers in self.total_readers.values() for compiled in readers
-        )
+    def selects_more_than(self, before: "RuleSet") -> bool:
+        """Whether a rule selects what none selected before, or needs totals that did not need them before."""
+        return not (self.selections <= before.selections and self.total_selections <= before.total_selections)
 
     def has_ended(self, selection: SelectionKey, known_revision: int) -> bool:
         """Whether a selection is surely no longer current: these rules are at least as new as `known_revision`."""

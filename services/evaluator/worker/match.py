@@ -21,6 +21,7 @@ from services.evaluator.core.match.canaries import busy_partitions
 from services.evaluator.core.match.cpu_meter import CpuClock
 from services.evaluator.core.match.events import EventBatch
 from services.evaluator.core.match.pacing import pause_seconds
+from services.evaluator.core.match.rule_swap import RuleSwap, swap_rules
 from services.evaluator.core.match.traces import Sampled, SampledTraces, sample_traces
 from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.records import moment_ns
@@ -34,6 +35,8 @@ log = structlog.get_logger()
 
 _IDLE_CHECK_SECONDS = 1.0
 _MAX_LINKS = 32
+# Where one rule after the other is written, the current blocks begin again only so often.
+_BEGIN_AGAIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +93,16 @@ class MatchWorker(StageWorker):
         self._events = 0
         self._selected: Counter[str] = Counter()
         self._traceparents: list[str] = []
-        self._matched_by: RuleSet | None = None
+        self._rules_in_use: RuleSet | None = None
+        self._begin_again_at = float("-inf")
         self._compiling: asyncio.Task[Callable[[], None]] | None = None
         self._logged_failures: dict[str, CompiledRule] = {}
         self._logged_expressions: set[str] = set()
 
     async def turn(self) -> None:
         """Fetch once, and flush if it is time. When nothing has come by then, the next record is flushed at once."""
-        self._supervisor.turn(self._rules.current)
+        await self._swap_rules()
+        self._supervisor.turn(self._rules_in_use)
         fetched = await self._fetch()
         started_s = self._cpu_clock()
         self._apply(fetched.rebalance)
@@ -112,6 +117,25 @@ class MatchWorker(StageWorker):
     async def finish(self) -> None:
         """Flush what was matched."""
         await self._flush()
+
+    async def _swap_rules(self) -> None:
+        """Use new rules, if it is time."""
+        rules, now = self._rules.current, self._clock.monotonic()
+        if rules is None or rules is self._rules_in_use:
+            return
+        swap = swap_rules(
+            self._rules_in_use,
+            rules,
+            is_at_border=all(source.is_at_border for source in self._sources.values()),
+            may_begin_again=now >= self._begin_again_at,
+        )
+        if swap is RuleSwap.KEEP:
+            return
+        self._rules_in_use = rules
+        if swap is RuleSwap.BEGIN_AGAIN:
+            self._begin_again_at = now + _BEGIN_AGAIN_SECONDS
+            log.info("blocks_begun_again", rules_revision=rules.revision)
+            await self._rewind()
 
     async def _fetch(self) -> LogFetch:
         pause_s = self._flush_at - self._clock.monotonic()
@@ -156,13 +180,8 @@ class MatchWorker(StageWorker):
         return True
 
     async def _match(self, events: EventBatch) -> None:
-        rules = self._rules.current
+        rules = self._rules_in_use
         if rules is None or not events.records or not self._sources:
-            return
-        before, self._matched_by = self._matched_by, rules
-        if before is not None and rules.needs_more_totals(before):
-            # A new rule counts from the start of the current blocks, as the totals do that it shares.
-            await self._rewind()
             return
         started = self._clock.monotonic()
         self._busy_at.update(dict.fromkeys(busy_partitions(events), started))
@@ -241,7 +260,7 @@ class MatchWorker(StageWorker):
             outputs=self._sink.outputs,
             source_partitions=self._source.partition_count,
             idle_ns=idle_ns,
-            rules_revision=self._matched_by.revision if self._matched_by else 0,
+            rules_revision=self._rules_in_use.revision if self._rules_in_use else 0,
         )
 
     async def _idle_since_ns(self) -> dict[int, int]:

@@ -28,6 +28,7 @@ from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 
 AT_ONCE = Backoff(first_delay=timedelta(), max_delay=timedelta())
 GOOD = LogBatch(events=[LogEvent(service="a", level=LogEvent.ERROR, message="no")]).SerializeToString()
+NEW = rule("new", "count > threshold", revision=2, selection_revision=2)
 
 
 class Loop:
@@ -204,9 +205,8 @@ async def test_a_rule_that_begins_to_need_totals_counts_from_the_start_of_the_bl
     await loop.bring(GOOD, assigned=0)
     rated = rule("rated", "rate > 0.5", revision=2, selection_revision=2)
     loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold"), rated])
-    await loop.bring(GOOD, first=1)
-    assert loop.log.rewinds == [(0, 0)]
     await loop.bring(GOOD, GOOD)
+    assert loop.log.rewinds == [(0, 0)]
     (_, batch) = loop.partials.written[-1]
     assert (batch.blocks[0].progress.rules_revision, batch.blocks[0].progress.up_to) == (2, 2)
     assert sorted((row.key.rule_id == "rated", row.aggregate.total) for row in to_rows(batch.rows)) == [
@@ -219,6 +219,50 @@ async def test_a_rule_that_begins_to_need_totals_counts_from_the_start_of_the_bl
     assert len(loop.log.rewinds) == 1
 
 
+async def test_a_new_rule_counts_from_the_start_of_the_block_and_nothing_before_that_is_known_again(loop: Loop) -> None:
+    await loop.bring(GOOD, GOOD, assigned=0)
+    assert loop.flushed() == [(0, 0, 2, 1)]
+    loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold"), NEW])
+    await loop.bring(GOOD)
+    assert loop.log.rewinds == [(0, 0)]
+    # What was flushed before is not sent half.
+    assert len(loop.flushed()) == 1
+    await loop.bring(GOOD, GOOD, first=1)
+    (_, batch) = loop.partials.written[-1]
+    assert loop.flushed()[1:] == [(0, 0, 3, 2)]
+    assert batch.blocks[0].progress.rules_revision == 2
+    assert {row.key.rule_id: row.aggregate.counted for row in to_rows(batch.rows)} == {"count": 3, "new": 3}
+
+
+async def test_rules_that_select_nothing_new_are_used_where_the_block_is(loop: Loop) -> None:
+    await loop.bring(GOOD, assigned=0)
+    loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold", threshold=7.0, revision=2)])
+    await loop.bring(GOOD, first=1)
+    assert loop.log.rewinds == []
+    assert loop.partials.written[-1][1].blocks[0].progress.rules_revision == 2
+
+
+async def test_at_the_border_of_a_block_nothing_begins_again(loop: Loop) -> None:
+    await loop.bring(*[GOOD] * BLOCK_RECORDS, assigned=0)
+    loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold"), NEW])
+    await loop.bring(GOOD, first=BLOCK_RECORDS)
+    assert loop.log.rewinds == []
+    assert {row.key.rule_id for row in to_rows(loop.partials.written[-1][1].rows)} == {"count", "new"}
+
+
+async def test_of_many_new_rules_in_turn_the_blocks_begin_again_every_five_seconds(loop: Loop) -> None:
+    await loop.bring(GOOD, assigned=0)
+    known = [rule("count", "count > threshold")]
+    for number, first, rewinds in ((1, 0, 1), (2, 1, 1), (3, 2, 1), (4, 0, 2)):
+        known.append(rule(f"new {number}", "count > threshold", revision=number + 1, selection_revision=number + 1))
+        loop.rules.current = RuleSet.of(number + 1, known)
+        await loop.bring(GOOD, first=first)
+        assert len(loop.log.rewinds) == rewinds
+    await loop.bring(GOOD, GOOD, first=1)
+    progress = loop.partials.written[-1][1].blocks[0].progress
+    assert (progress.up_to, progress.rules_revision) == (3, 5)
+
+
 async def test_what_was_matched_and_not_flushed_before_a_rewind_is_counted_once() -> None:
     with telemetry.telemetry("test", "i", ""):
         loop = Loop()
@@ -226,7 +270,7 @@ async def test_what_was_matched_and_not_flushed_before_a_rewind_is_counted_once(
         await loop.bring(GOOD, first=1, seconds=0)
         rated = rule("rated", "rate > 0.5", revision=2, selection_revision=2)
         loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold"), rated])
-        await loop.bring(GOOD, first=2, seconds=0)
+        await loop.bring(seconds=0)
         assert loop.log.rewinds == [(0, 0)]
         await loop.bring(GOOD, GOOD, GOOD)
         assert by_rule("events_matched_total") == {"count": 3}
@@ -240,9 +284,8 @@ async def test_what_was_flushed_before_a_new_rule_needs_totals_is_counted_once()
         rated = rule("rated", "rate > 0.5", revision=2, selection_revision=2)
         loop.rules.current = RuleSet.of(2, [rule("count", "count > threshold"), rated])
         loop.metrics.rules(loop.rules.current)
-        await loop.bring(GOOD, first=2)
-        assert loop.log.rewinds == [(0, 0)]
         await loop.bring(GOOD)
+        assert loop.log.rewinds == [(0, 0)]
         await loop.bring(GOOD, GOOD, first=1)
         assert by_rule("events_matched_total") == {"count": 3, "rated": 1}
         assert evaluated() == 3

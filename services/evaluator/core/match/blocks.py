@@ -96,6 +96,8 @@ class SourcePartition:
     blocks: list[Block]
     # Metrics count the events before this offset already; it stays when the partition begins again.
     counted_up_to: int = 0
+    # Nothing is flushed before this offset is reached: what is counted again was flushed up to there before.
+    flush_from: int = 0
     max_event_ns: int | None = None
     max_arrival_ns: int | None = None
 
@@ -105,8 +107,12 @@ class SourcePartition:
         return cls(partition=partition, blocks=[Block.at(offset)])
 
     def again(self, offset: int) -> Self:
-        """Begin again at the committed offset, without counting in metrics what they count already."""
-        return replace(self.at(self.partition, offset), counted_up_to=self.counted_up_to)
+        """Begin again at the committed offset, without counting in metrics what they count already.
+
+        The next flush goes at least as far as the last one, so each of its rows replaces the one that was sent before.
+        """
+        flush_from = max(self.flush_from, self.blocks[-1].flushed_up_to)
+        return replace(self.at(self.partition, offset), counted_up_to=self.counted_up_to, flush_from=flush_from)
 
     def mark_counted(self) -> None:
         """Remember that metrics count everything so far."""
@@ -124,8 +130,13 @@ class SourcePartition:
 
     @property
     def has_unflushed_records(self) -> bool:
-        """Whether it contains records that the last flush did not."""
-        return any(block.has_unflushed_records for block in self.blocks)
+        """Whether it contains records that the next flush will."""
+        return self.position >= self.flush_from and any(block.has_unflushed_records for block in self.blocks)
+
+    @property
+    def is_at_border(self) -> bool:
+        """Whether everything is flushed, and nothing of the current block has come."""
+        return len(self.blocks) == 1 and self.position == self.blocks[-1].start
 
     def add_record(self, offset: int, arrival_ns: int) -> Block:
         """Add one record; return the block that its events belong to. Offsets must rise."""
@@ -143,6 +154,8 @@ class SourcePartition:
         self, *, outputs: int, source_partitions: int, idle_ns: int | None, rules_revision: int
     ) -> list[FlushedBlock]:
         """Return what is new here, block by block; drop the blocks that are complete."""
+        if self.position < self.flush_from:
+            return []
         flushed: list[FlushedBlock] = []
         for block in self.blocks:
             # Block by block: the times of a later one must not overtake the rows of an earlier one.

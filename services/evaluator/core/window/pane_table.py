@@ -143,7 +143,8 @@ class PaneTable:
     def replace(self, rows: PartialRows, arrival: Arrival) -> Replaced:
         """Put rows of growing blocks into their panes.
 
-        Of each source and pane the row counts that has come furthest, if any has.
+        Of each source and pane the row counts that has come furthest, if any has; of those that have come equally far
+        the one that later rules matched.
         """
         growing = self._growing
         groups = self.groups.numbers(rows.groups)[rows.group]
@@ -151,8 +152,10 @@ class PaneTable:
         of_source = np.array([growing.index.place(source) for source in arrival.sources], dtype=np.int64)
         places = of_source[arrival.source]
         former_rows = growing.index.find(places, slots, len(self._index))
-        kept = np.flatnonzero(arrival.up_to > growing.take(former_rows, ("up_to",))["up_to"])
-        kept = self._furthest(places * len(self._index) + slots, arrival.up_to, kept)
+        former_fields = growing.take(former_rows, ("up_to", "matched_by"))
+        is_later = (arrival.up_to == former_fields["up_to"]) & (arrival.matched_by > former_fields["matched_by"])
+        kept = np.flatnonzero((arrival.up_to > former_fields["up_to"]) | is_later)
+        kept = self._furthest(places * len(self._index) + slots, arrival, kept)
         kept_rows = former_rows[kept]
         former = np.where(kept_rows == NO_SLOT, -1, growing.take(kept_rows, ("counted",))["counted"])
         new = self._new_rows(rows, places, slots, arrival, kept)
@@ -301,10 +304,11 @@ class PaneTable:
                 owned.append(np.full(len(rows[-1]), slot))
         return np.concatenate(owned), np.concatenate(rows)
 
-    def _furthest(self, panes: Ints, up_to: Ints, rows: Ints) -> Ints:
+    def _furthest(self, panes: Ints, arrival: Arrival, rows: Ints) -> Ints:
         """Return of the rows of each source and pane the one that has come furthest; of several, the first one."""
-        if len(rows) and (up_to != up_to[0]).any():
-            rows = rows[np.argsort(-up_to[rows], kind="stable")]
+        up_to, matched_by = arrival.up_to, arrival.matched_by
+        if len(rows) and ((up_to != up_to[0]).any() or (matched_by != matched_by[0]).any()):
+            rows = rows[np.lexsort([-matched_by[rows], -up_to[rows]])]
         first: Ints = rows[self._are_first(panes[rows])]
         return first
 

@@ -1,0 +1,29 @@
+"""When the match stage uses new rules: each block is evaluated by one set of rules, from its start to its end.
+
+A block is a few seconds of a busy partition, and hours of a quiet one, so new rules do not wait for the next one: where
+they select something that was not selected before, the current blocks begin again with them. The window stage ends with
+the same rows, however often the process ended in between. Rules that are gone, or whose threshold, condition or text
+alone changed, leave what the others select as it is.
+"""
+
+from enum import Enum
+
+from services.evaluator.core.rules import RuleSet
+
+
+class RuleSwap(Enum):
+    """What new rules mean for the current blocks."""
+
+    # Use them: the current blocks come to the same with them as with those before.
+    USE = "use"
+    # Use them, and evaluate the current blocks with them from their start.
+    BEGIN_AGAIN = "begin_again"
+    # Go on with those before for a while: the blocks began again a moment ago.
+    KEEP = "keep"
+
+
+def swap_rules(before: RuleSet | None, rules: RuleSet, *, is_at_border: bool, may_begin_again: bool) -> RuleSwap:
+    """Decide how to go on with new rules; at a border no source has a block of which anything has come."""
+    if before is None or is_at_border or not rules.selects_more_than(before):
+        return RuleSwap.USE
+    return RuleSwap.BEGIN_AGAIN if may_begin_again else RuleSwap.KEEP
