@@ -128,11 +128,13 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     ) -> Any:
         started = time.perf_counter()
         code = grpc.StatusCode.CANCELLED
-        parent = telemetry.context_of(context.invocation_metadata())
+        # gRPC makes it anew each time.
+        sent = context.invocation_metadata() or ()
+        parent = telemetry.context_of(sent)
         span = telemetry.tracer(__name__).start_span(method.lstrip("/"), parent, SpanKind.SERVER)
         task: Any = asyncio.current_task()
         self._running.add(task)
-        call = _ContextCall(method, context)
+        call = _ContextCall(method, sent, context)
         caller: Caller | None = None
         response = failure = None
         try:
@@ -186,14 +188,14 @@ _BUILDERS: dict[tuple[bool, bool], Any] = {
 class _ContextCall:
     """An IncomingCall, read from gRPC's context while the call runs."""
 
-    def __init__(self, method: str, context: Any) -> None:
+    def __init__(self, method: str, sent: Sequence[tuple[str, str | bytes]], context: Any) -> None:
         self.method = method
+        self._sent = sent
         self._context = context
 
     @cached_property
     def metadata(self) -> dict[str, str]:
-        sent = self._context.invocation_metadata() or ()
-        return {key: value for key, value in sent if isinstance(value, str)}
+        return {key: value for key, value in self._sent if isinstance(value, str)}
 
     @cached_property
     def peer_identity(self) -> str:
