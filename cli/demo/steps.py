@@ -4,10 +4,10 @@ import json
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,10 +33,14 @@ class RestError(Exception):
 
 
 class RestClient:
-    """Requests to one host and port, each on a connection of its own."""
+    """Requests to one host and port, each on a connection of its own; with a context by TLS."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(
+        self, address: str, context: ssl.SSLContext | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         self._address = address
+        self._context = context
+        self._headers = {"Content-Type": "application/json", **(headers or {})}
 
     def get(self, path: str) -> Any:
         """Return the JSON at a path. Raises RestError, or OSError when the server does not answer."""
@@ -55,13 +59,18 @@ class RestClient:
         return self._request("DELETE", path, None)
 
     def _request(self, method: str, path: str, body: str | None) -> Any:
-        with closing(HTTPConnection(self._address, timeout=20)) as connection:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
+        with closing(self._connection()) as connection:
+            connection.request(method, path, body, self._headers)
             response = connection.getresponse()
             text = response.read().decode()
         if response.status != 200:  # noqa: PLR2004 - the only status that these paths promise
             raise RestError(f"{method} {path}: {response.status} {text}")
         return json.loads(text)
+
+    def _connection(self) -> HTTPConnection:
+        if self._context is None:
+            return HTTPConnection(self._address, timeout=20)
+        return HTTPSConnection(self._address, timeout=20, context=self._context)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ alert and one delivery: none is lost, two are doubled. Probes count for the fail
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -36,6 +37,10 @@ def exercise(
             f"The parts are then: {', '.join(REPLICATED_PARTS)}; or {', '.join(CLUSTER_PARTS)}, of a Redis Cluster.",
         ),
     ] = False,
+    secure: Annotated[
+        bool,
+        typer.Option("--secure", help="With --replicated: services and Envoys with certificates, callers with a key."),
+    ] = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Start a system of its own, let its parts fail under load one after the other, and print what came of each.
@@ -44,6 +49,8 @@ def exercise(
     three seconds. Exit code 1 when an alert was lost or told twice, when a call of a rolling restart failed, or when
     alerts did not flow again within a minute.
     """
+    if secure and not replicated:
+        raise typer.BadParameter("expected --replicated beside it", param_hint="--secure")
     known = (*REPLICATED_PARTS, *CLUSTER_PARTS) if replicated else PARTS
     chosen = parts or list(REPLICATED_PARTS if replicated else PARTS)
     for name in chosen:
@@ -52,7 +59,7 @@ def exercise(
     home = default_folder()
     folder = home.with_name(f"{home.name}-exercise")
     report: Callable[[str], None] = (lambda _: None) if output.is_data else print_step
-    running = running_replicas if replicated else running_single
+    running = partial(running_replicas, is_secure=secure) if replicated else running_single
     try:
         with running(folder, report, chosen) as target:
             rows = run_campaign(target, [*chosen] * rounds, report)

@@ -7,10 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
+from stack.secure_files import SecureFiles
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestRequest
 from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
@@ -48,10 +50,10 @@ class CallOutcomes:
 
 
 @contextmanager
-def calling(ports: Sequence[int]) -> Iterator[CallOutcomes]:
+def calling(ports: Sequence[int], secure: SecureFiles | None = None) -> Iterator[CallOutcomes]:
     """Measure how many calls a second the system takes, and make three tenths of that during the block."""
     outcomes, is_measured, is_over = CallOutcomes(), threading.Event(), threading.Event()
-    work = _call_steadily(ports, outcomes, is_measured, is_over)
+    work = _call_steadily(_Target(ports, secure), outcomes, is_measured, is_over)
     caller = threading.Thread(target=asyncio.run, args=(work,))
     caller.start()
     is_measured.wait()
@@ -62,11 +64,28 @@ def calling(ports: Sequence[int]) -> Iterator[CallOutcomes]:
         caller.join()
 
 
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Envoys on these ports, and by what they and the caller are known."""
+
+    ports: Sequence[int]
+    secure: SecureFiles | None
+
+    def channel(self) -> grpc.aio.Channel:
+        address = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        if self.secure is None:
+            return grpc.aio.insecure_channel(address, _OPTIONS)
+        tls = grpc.ssl_channel_credentials(self.secure.ca.read_bytes())
+        key = grpc.access_token_call_credentials(self.secure.admin_key.read_text().strip())
+        # Several addresses are no name that a certificate could have.
+        options = (*_OPTIONS, ("grpc.ssl_target_name_override", "localhost"))
+        return grpc.aio.secure_channel(address, grpc.composite_channel_credentials(tls, key), options)
+
+
 async def _call_steadily(
-    ports: Sequence[int], outcomes: CallOutcomes, is_measured: threading.Event, is_over: threading.Event
+    target: _Target, outcomes: CallOutcomes, is_measured: threading.Event, is_over: threading.Event
 ) -> None:
-    target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
-    async with grpc.aio.insecure_channel(target, _OPTIONS) as channel:
+    async with target.channel() as channel:
         stub: Any = LogIngestServiceStub(channel)
         try:
             await channel.channel_ready()

@@ -1,5 +1,6 @@
 """A system of which each part stands more than once, so that it goes on without the one that fails."""
 
+import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,10 @@ class ReplicatedTarget:
         self._report = report
         self._failed: dict[str, str] = {}
         self.brokers = servers.kafka.address
-        self.edges: Sequence[RestClient] = [RestClient(f"127.0.0.1:{port}") for port in system.edges]
+        secure = system.secure
+        context = None if secure is None else ssl.create_default_context(cafile=str(secure.ca))
+        headers = None if secure is None else secure.edge_headers()
+        self.edges: Sequence[RestClient] = [RestClient(f"127.0.0.1:{port}", context, headers) for port in system.edges]
         self.sinks = RestClient(f"127.0.0.1:{system.ports[1].sinks}")
 
     def fail(self, part: str) -> InjectedFailure:
@@ -80,7 +84,7 @@ class ReplicatedTarget:
         return f"{part}-{INSTANCES[0]}"
 
     def _restart_all(self) -> InjectedFailure:
-        with calling(self._system.edges) as outcomes:
+        with calling(self._system.edges, self._system.secure) as outcomes:
             for number in INSTANCES:
                 self._system.restart_node(number)
         self._report(f"{outcomes.calls} calls at {outcomes.rate:.0f} a second: {dict(outcomes.by_status)}")
@@ -88,9 +92,14 @@ class ReplicatedTarget:
 
 
 @contextmanager
-def running_replicas(folder: Path, report: Callable[[str], None], parts: Sequence[str]) -> Iterator[ReplicatedTarget]:
-    """Start a system in an empty folder, and stop it at the end; Redis is a cluster if one of the parts is of one."""
+def running_replicas(
+    folder: Path, report: Callable[[str], None], parts: Sequence[str], *, is_secure: bool = False
+) -> Iterator[ReplicatedTarget]:
+    """Start a system in an empty folder, and stop it at the end; Redis is a cluster if one of the parts is of one.
+
+    With `is_secure` services and Envoys have certificates, and all calls are made by TLS with a key.
+    """
     stop_stack(report, folder=folder, purge=True)
     is_cluster = not set(CLUSTER_PARTS).isdisjoint(parts)
-    with replicated_system(folder, report, redis_cluster=is_cluster) as (servers, system):
+    with replicated_system(folder, report, redis_cluster=is_cluster, is_secure=is_secure) as (servers, system):
         yield ReplicatedTarget(servers, system, report)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from stack.envoy_drain import drain_envoy
+from stack.first_key import create_first_key
 from stack.guard import guarded
 from stack.ports import Ports
 from stack.processes import Processes
@@ -16,6 +17,7 @@ from stack.readiness import check_gateway
 from stack.replicas.kafka import KafkaBrokers
 from stack.replicas.postgres import PostgresPair
 from stack.replicas.redis import RedisCluster, RedisUnderSentinel
+from stack.secure_files import SecureFiles, present_time, write_secret
 from stack.servers import Addresses
 from stack.starter import Starter
 from stack.system import envoy_program, system_program
@@ -59,11 +61,18 @@ class ReplicatedServers:
 class ReplicatedSystem:
     """The services, named ingest-1, ingest-2 and so on, behind envoy-1 and envoy-2."""
 
-    def __init__(self, processes: Processes, addresses: Addresses, progress: StartupProgress) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        addresses: Addresses,
+        progress: StartupProgress,
+        secure: SecureFiles | None = None,
+    ) -> None:
         self._processes = processes
         self._starter = Starter(processes, progress)
         self.ports = {number: Ports.free() for number in INSTANCES}
         self._addresses = addresses
+        self.secure = secure
 
     @property
     def edges(self) -> list[int]:
@@ -75,11 +84,16 @@ class ReplicatedSystem:
         self._starter.start([self._factory("sinks", 1), *(self._factory("envoy", number) for number in INSTANCES)])
         self._starter.start([self._factory(service, number) for service in SERVICES for number in INSTANCES])
         self.wait_until_reachable()
+        if self.secure is not None:
+            key = create_first_key({"MANAGER_DATABASE_URL": self._addresses.postgres}, name="exercise")
+            write_secret(self.secure.admin_key, key.text)
 
     def wait_until_reachable(self) -> None:
         """Return when each Envoy finds every instance healthy."""
+        context = None if self.secure is None else self.secure.client_context()
         for number in INSTANCES:
-            self._starter.wait_until_ready(f"all behind envoy-{number}", partial(check_gateway, self.ports[number]))
+            check = partial(check_gateway, self.ports[number], context)
+            self._starter.wait_until_ready(f"all behind envoy-{number}", check)
 
     def kill(self, name: str) -> None:
         """End a program as a crash would."""
@@ -117,7 +131,14 @@ class ReplicatedSystem:
     def _wiring(self, number: int, settings: Mapping[str, str]) -> Wiring:
         sinks = {"sinks": self.ports[1].sinks, "sinks_smtp": self.ports[1].sinks_smtp}
         ports = dataclasses.replace(self.ports[number], **sinks)
-        return Wiring(addresses=self._addresses, ports=ports, settings=settings)
+        # The servers know no certificates and passwords.
+        return Wiring(
+            addresses=self._addresses,
+            ports=ports,
+            settings=settings,
+            external=dataclasses.asdict(self._addresses),
+            secure=self.secure,
+        )
 
     def _upstreams(self) -> dict[str, str]:
         return {
@@ -129,16 +150,22 @@ class ReplicatedSystem:
 
 @contextmanager
 def replicated_system(
-    folder: Path, progress: StartupProgress, *, redis_cluster: bool = False
+    folder: Path, progress: StartupProgress, *, redis_cluster: bool = False, is_secure: bool = False
 ) -> Iterator[tuple[ReplicatedServers, ReplicatedSystem]]:
-    """Start servers and services, and stop all of them at the end, also when the caller is killed."""
+    """Start servers and services, and stop all of them at the end, also when the caller is killed.
+
+    With `is_secure` the services and Envoys have certificates, and callers need a key.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    secure = SecureFiles(home=folder) if is_secure else None
+    if secure is not None:
+        secure.prepare(present_time())
     processes = Processes(folder)
     with guarded(folder):
         servers = ReplicatedServers(processes, progress, redis_cluster=redis_cluster)
         try:
             servers.start()
-            system = ReplicatedSystem(processes, servers.addresses, progress)
+            system = ReplicatedSystem(processes, servers.addresses, progress, secure)
             system.start()
             yield servers, system
         finally:

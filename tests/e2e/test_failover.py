@@ -23,7 +23,8 @@ def replication_of(topic: str, brokers: str) -> tuple[int, str]:
 
 @pytest.mark.timeout(600)
 def test_a_rolling_restart_fails_no_call_and_the_loss_of_a_machine_loses_and_doubles_no_alert(tmp_path: Path) -> None:
-    with running_replicas(tmp_path / "run", print, PARTS) as target:
+    # With certificates and keys, as in production; the long form is without them unless ARGS say --secure.
+    with running_replicas(tmp_path / "run", print, PARTS, is_secure=True) as target:
         assert replication_of(LOG_EVENTS, target.brokers) == (3, "2")
         rows = run_campaign(target, PARTS, print)
     assert [row.part for row in rows] == ["", *PARTS]

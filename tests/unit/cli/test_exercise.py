@@ -120,7 +120,13 @@ def test_redis_is_a_cluster_when_one_of_its_nodes_is_to_fail(
     monkeypatch.setattr(replicated, "replicated_system", start)
     monkeypatch.setenv("TOCSIN_RUN", str(tmp_path / "run"))
     done = CliRunner().invoke(app, ["exercise", "--replicated", part])
-    assert (done.exit_code, started) == (1, {"redis_cluster": is_cluster})
+    assert (done.exit_code, started) == (1, {"redis_cluster": is_cluster, "is_secure": False})
+
+
+def test_certificates_are_for_a_replicated_system() -> None:
+    done = CliRunner().invoke(app, ["exercise", "--secure", "redis"])
+    assert done.exit_code == 2
+    assert "expected --replicated beside it" in str(done.exception or done.output) + done.stderr
 
 
 def test_an_unknown_part_is_refused() -> None:
