@@ -131,3 +131,17 @@ def test_nothing_is_lost_from_counts_and_little_is_beyond_what_a_tenant_may_have
             panes = judging.all_panes(stage.windows.table, [judged] if judged else [])
             numbers = stage.windows.table.numbers(panes.slots, ("counted",))
             assert int(numbers["counted"].sum()) == counted
+
+
+def test_only_windows_near_a_limit_and_what_they_share_totals_with_are_decided_group_by_group() -> None:
+    rates = [rule(name, "rate >= 0.5 && count > 2") for name in ("rate", "share")]
+    driver = StageDriver.with_rules(COUNT, FOREIGN, *rates, limit=THREE)
+    driver.observe(*rows("count", "a"), *rows("foreign", "abcdef"), event=1)
+    windows = driver.stage.windows
+    of_rates = [*rows("rate", "a"), *rows("share", "a"), scope_row(9, rates[0])]
+    found = [windows.window(each.key[:2], 0, 9, 0) for each in (*rows("count", "a"), *rows("foreign", "a"), *of_rates)]
+    decided = [each.window.selection[0] for each in windows.admissions(found[:2], 3)]
+    assert decided == ["count"]
+    assert len(windows.admissions(found, 1)) == 0
+    driver.observe(*rows("count", "bcd"), event=1)
+    assert len(windows.admissions(found, 1)) == 4

@@ -27,16 +27,20 @@ class Admission:
     readers: Sequence[Window] = ()
 
 
-def place_rows(table: PaneTable, admissions: Sequence[Admission], places: Ints, groups: Ints) -> Ints:
+def place_rows(
+    table: PaneTable, windows: Sequence[Window], admissions: Sequence[Admission], places: Ints, groups: Ints
+) -> Ints:
     """Return the number of the window of each row's pane: its own, or the one of what is beyond the limit.
 
-    Rows are given in the order of their records, each by the place of its window in `admissions` and by its group.
+    Rows are given in the order of their records, each by the place of its window in `windows` and by its group. Of
+    windows without an admission each group has a pane.
     """
     tenants = table.tenants.room(table.windows) if table.tenants.limit.limits_tenants else None
-    numbers = np.array([admission.window.number for admission in admissions], dtype=np.int64)[places]
+    own = np.array([window.number for window in windows], dtype=np.int64)
+    numbers = own[places]
     # Totals first, because they decide for rules.
-    for place, admission in sorted(enumerate(admissions), key=lambda each: not each[1].window.is_totals):
-        rows = np.flatnonzero(places == place)
+    for admission in sorted(admissions, key=lambda each: not each.window.is_totals):
+        rows = np.flatnonzero(numbers == admission.window.number)
         beyond = rows[_are_beyond(table, admission, groups[rows], tenants)]
         if len(beyond):
             numbers[beyond] = table.windows.overflow(admission.window).number

@@ -132,17 +132,17 @@ def merge_rows(
     arrived: ArrivedRows,
     windows: Sequence[Window],
     places: Ints,
-    admissions: Sequence[Admission] | None = None,
+    admissions: Sequence[Admission] = (),
 ) -> list[MergedRows]:
     """Put rows into the panes of their windows, each given by its place in `windows`; return what counts, in parts.
 
-    Where a window is near its limit, `admissions` say which groups have panes in each window.
+    `admissions` say which groups have panes in windows that are near a limit.
     """
-    if admissions is None:
-        numbers = np.array([window.number for window in windows], dtype=np.int64)[places]
-    else:
+    if admissions:
         groups = table.groups.numbers(arrived.rows.groups)[arrived.rows.group]
-        numbers = place_rows(table, admissions, places, groups)
+        numbers = place_rows(table, windows, admissions, places, groups)
+    else:
+        numbers = np.array([window.number for window in windows], dtype=np.int64)[places]
     merged = []
     if len(arrived.rows.sample_rows) and arrived.may_replace:
         # A later row may leave out the samples of one that it replaces.

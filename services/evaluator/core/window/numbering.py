@@ -178,6 +178,11 @@ class WindowNumbers:
         """Return how many more panes a window may have."""
         return int(self._max_panes[window.number] - self._panes[window.number])
 
+    def rooms_in(self, numbers: Ints) -> Ints:
+        """Return how many more panes each of these windows may have."""
+        rooms: Ints = self._max_panes[numbers] - self._panes[numbers]
+        return rooms
+
     def panes_in(self, numbers: Ints) -> Ints:
         """Return how many panes each of these open windows has, without that of `~other`."""
         is_full = self._max_panes[numbers] <= 0

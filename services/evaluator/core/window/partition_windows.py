@@ -108,12 +108,28 @@ class PartitionWindows:
         is_much = rows > min(table.windows.room, table.others.limit.share())
         return not is_much and table.tenants.has_room(table.windows, rows)
 
+    def admissions(self, windows: Sequence[Window], rows: int) -> list[Admission]:
+        """Return what decides which groups have panes in those windows in which not so many more may have one.
+
+        The totals that such a window reads, and the rules that read such totals, are decided with it.
+        """
+        numbers = np.array([window.number for window in windows], dtype=np.int64)
+        deciding = [self._totals_of(window) or window for window in windows]
+        table = self.table
+        rooms = np.minimum(
+            table.windows.rooms_in(numbers), table.windows.rooms_in(np.array([each.number for each in deciding]))
+        )
+        if table.tenants.limit.limits_tenants:
+            rooms = np.minimum(rooms, table.tenants.room(table.windows).rooms_in(numbers))
+        is_near = (rooms < rows) | np.array([window.overflow is not None for window in windows])
+        near = {id(each) for each, is_one in zip(deciding, is_near.tolist(), strict=True) if is_one}
+        return [self.admission(window) for window, each in zip(windows, deciding, strict=True) if id(each) in near]
+
     def admission(self, window: Window) -> Admission:
         """Return what decides which groups have panes in a window."""
         rules = self.by_selection.get(window.selection)
         if rules is not None:
-            totals = rules.scope.windows.get(window.start_ns) if rules.scope else None
-            return Admission(window=window, alerts=[rules.episodes], totals=totals)
+            return Admission(window=window, alerts=[rules.episodes], totals=self._totals_of(window))
         readers = [self.by_selection[compiled.selection_key] for compiled in self._readers(window.selection[0])]
         return Admission(
             window=window,
@@ -166,6 +182,11 @@ class PartitionWindows:
         ]
         kept = {(windows.selection[0], group) for windows in self.by_selection.values() for group in windows.episodes}
         return [key for key in expired if key not in kept]
+
+    def _totals_of(self, window: Window) -> Window | None:
+        """Return the window of the totals that a rule reads in one of its windows, if there are any."""
+        rules = self.by_selection.get(window.selection)
+        return rules.scope.windows.get(window.start_ns) if rules is not None and rules.scope is not None else None
 
     def _is_wanted(self, key: RowKey) -> bool:
         """Whether rows with such keys may count: unless their rule has surely ended, or surely no rule reads them."""

@@ -253,7 +253,7 @@ class WindowStage:
         ]
         is_near = not self.windows.has_room(len(arrived.rows))
         self.windows.table.tenants.merged(len(arrived.rows))
-        admissions = [self.windows.admission(window) for window in windows] if is_near else None
+        admissions = self.windows.admissions(windows, len(arrived.rows)) if is_near else []
         parts = merge_rows(self.windows.table, arrived, windows, places, admissions)
         if step is not None:
             # A block that began before the stage was restored: the former owner counted its late events.

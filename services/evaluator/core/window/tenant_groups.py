@@ -38,6 +38,12 @@ class TenantRoom:
         """How many more groups each tenant may have at least."""
         return int(self.left.min(initial=UNLIMITED))
 
+    def rooms_in(self, numbers: Ints) -> Ints:
+        """Return how many more groups the tenant of each of these windows may have at least."""
+        places = self.groups.places_of(numbers)
+        tenants = np.array(self.groups.tenant_places, dtype=np.int64)[places]
+        return np.where(places == _NOBODY, UNLIMITED, np.append(self.left, UNLIMITED)[tenants])
+
     def room_in(self, window: Window, panes: int) -> int:
         """Return how many more panes a window with so many panes may have."""
         place = self.groups.place_of(window.number)
@@ -85,6 +91,11 @@ class TenantGroups:
     def place_of(self, number: int) -> int:
         """Return the place of a window's selection; 0: nobody's."""
         return int(self._of_window[number]) if number < len(self._of_window) else _NOBODY
+
+    def places_of(self, numbers: Ints) -> Ints:
+        """Return the place of each window's selection; 0: nobody's."""
+        self._of_window = grown(self._of_window, int(numbers.max(initial=0)) + 1, _NOBODY)
+        return self._of_window[numbers]
 
     def has_room(self, windows: WindowNumbers, rows: int) -> bool:
         """Return whether each tenant has room for so many groups; take note of those that have room."""
