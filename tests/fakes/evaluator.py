@@ -89,9 +89,11 @@ class MemoryLog:
         self.takes_commits = True
         # What was asked for: the timeouts, and whether to fill.
         self.asked: list[tuple[float, bool]] = []
+        self.limits: list[int] = []
 
     async def fetch(self, limit: int, timeout_s: float, *, fill: bool) -> LogFetch:
         assert limit > 0
+        self.limits.append(limit)
         assert timeout_s >= 0
         self.asked.append((timeout_s, fill))
         empty = LogFetch(rebalance=Rebalance(), events=LogDecoder().decode([])[0])

@@ -20,7 +20,7 @@ from services.evaluator.core.match.blocks import SourcePartition, flush_sources
 from services.evaluator.core.match.canaries import busy_partitions
 from services.evaluator.core.match.cpu_meter import CpuClock
 from services.evaluator.core.match.events import EventBatch
-from services.evaluator.core.match.pacing import pause_seconds
+from services.evaluator.core.match.pacing import fetch_limit, pause_seconds
 from services.evaluator.core.match.rule_swap import RuleSwap, swap_rules
 from services.evaluator.core.match.traces import Sampled, SampledTraces, sample_traces
 from services.evaluator.core.partial_rows import PartialBatch
@@ -89,6 +89,8 @@ class MatchWorker(StageWorker):
         self._flush_at = 0.0
         # The CPU that it took to match and to flush since the last flush; waiting for Kafka is no work.
         self._work_s = 0.0
+        # The CPU that matching took for each record of the last fetch.
+        self._record_s = 0.0
         self._failed_flushes = 0
         self._events = 0
         self._selected: Counter[str] = Counter()
@@ -141,7 +143,10 @@ class MatchWorker(StageWorker):
         pause_s = self._flush_at - self._clock.monotonic()
         fill = pause_s > 0 or any(source.has_unflushed_records for source in self._sources.values())
         timeout_s = max(pause_s, 0.0) if fill else self._interval_s
-        return await self._source.fetch(self._limits.fetch_records, timeout_s, fill=fill)
+        limit = fetch_limit(
+            max_records=self._limits.fetch_records, interval_s=self._interval_s, record_s=self._record_s
+        )
+        return await self._source.fetch(limit, timeout_s, fill=fill)
 
     def _apply(self, rebalance: Rebalance) -> None:
         for partition in rebalance.revoked:
@@ -198,6 +203,7 @@ class MatchWorker(StageWorker):
         self._selected.update(matched.selected)
         self._traceparents += [record.traceparent for record in events.records if record.traceparent]
         seconds = self._clock.monotonic() - started
+        self._record_s = cpu / len(events.records)
         self._supervisor.fetched(matched, busy=seconds, cpu=cpu, is_measured=clock is not None)
         self._metrics.matched(seconds)
 

@@ -9,7 +9,7 @@ from services.chassis import telemetry
 from services.chassis.backoff import Backoff
 from services.chassis.kafka import CommittedOffset, Rebalance, Record
 from services.evaluator.adapters.log_events import LogDecoder
-from services.evaluator.core.match.pacing import pause_seconds
+from services.evaluator.core.match.pacing import fetch_limit, pause_seconds
 from services.evaluator.core.match.rule_load import Budget
 from services.evaluator.core.match.traces import SampledTraces
 from services.evaluator.core.partial_rows import PartialBatch
@@ -384,3 +384,24 @@ async def test_a_pattern_that_is_found_too_often_is_left_out_between_two_fetches
     await loop.bring(often, first=2)
     assert not plan.needs_compiling
     assert [row.aggregate.counted for _, batch in loop.partials.written for row in to_rows(batch.rows)][-1] == 900
+
+
+async def test_where_matching_takes_long_less_is_fetched_at_once(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RuleSupervisor, "timed", lambda _, match: (match(), 0.05))
+    await loop.bring(GOOD, GOOD, assigned=0)
+    await loop.bring(*[GOOD] * 20, first=2)
+    await loop.bring()
+    assert loop.log.limits == [48, 4, 40]
+
+
+@pytest.mark.parametrize(
+    ("record_s", "limit"),
+    [
+        pytest.param(0.0, 48, id="not known yet"),
+        pytest.param(0.002, 48, id="cheap rules"),
+        pytest.param(0.01, 10, id="a costly rule"),
+        pytest.param(3.0, 1, id="at least one record"),
+    ],
+)
+def test_matching_a_fetch_takes_about_the_interval_at_most(record_s: float, limit: int) -> None:
+    assert fetch_limit(max_records=48, interval_s=0.1, record_s=record_s) == limit

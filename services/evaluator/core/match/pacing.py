@@ -1,4 +1,7 @@
-"""How long the match stage waits after a flush: what it costs is fixed by the flush, so few flushes are cheap ones."""
+"""How long the match stage waits after a flush, and how much it fetches at once.
+
+What a flush costs is fixed, so few flushes are cheap ones; what matching costs depends on the rules.
+"""
 
 from typing import Final
 
@@ -16,3 +19,12 @@ def pause_seconds(*, interval_s: float, work_s: float, rows: int) -> float:
     """Return the pause after a flush of so many rows; `work_s` is the CPU that matching and sending them took."""
     by_work = min(max(_PAUSE_PER_WORK * work_s, _LEAST_SHARE * interval_s), interval_s)
     return max(by_work, min(rows * _PAUSE_SECONDS_PER_ROW, _MAX_PAUSE_SECONDS))
+
+
+def fetch_limit(*, max_records: int, interval_s: float, record_s: float) -> int:
+    """Return how many records to fetch; `record_s` is the CPU that matching each of the last ones took.
+
+    Matching a fetch takes about the interval at most then: no longer does a costly rule hold up the flush of what the
+    others have found.
+    """
+    return max_records if record_s * max_records <= interval_s else max(int(interval_s / record_s), 1)
