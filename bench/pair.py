@@ -12,9 +12,10 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -31,6 +32,8 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 _HOME = ROOT / ".run-bench-pair"
 _WARM_UP = 15.0
 _TRANSITIONS = 4000
+# In which ways a system is loaded, in this order.
+WAYS = ("throughput", "singles", "delays", "transitions")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,8 +55,19 @@ class Side:
         """Stop it and remove its data."""
         self._stack("down", "--purge")
 
-    def measure(self, seconds: float, probes: int) -> None:
-        """Load it in five ways and add one figure to each measure."""
+    def measure(self, seconds: float, probes: int, only: Collection[str] = ()) -> None:
+        """Load it in these ways, in all where none is named, and add one figure to each measure."""
+        ways = (
+            partial(self._measure_throughput, seconds),
+            partial(self._measure_singles, seconds),
+            partial(self._measure_delays, probes),
+            self._measure_transitions,
+        )
+        for name, way in zip(WAYS, ways, strict=True):
+            if not only or name in only:
+                way()
+
+    def _measure_throughput(self, seconds: float) -> None:
         full = measures.throughput(self.ports, seconds)
         self._add("events/s end to end", full.per_second)
         self._add("CPU µs per event, all", full.total_cpu_micros)
@@ -63,9 +77,13 @@ class Side:
             full = measures.throughput(self.ports, seconds, is_columns=True)
         self._add("columns beside batches, events/s end to end", full.per_second)
         self._add("columns beside batches, CPU µs per event, all", full.total_cpu_micros)
+
+    def _measure_singles(self, seconds: float) -> None:
         single = measures.singles(self.ports, seconds)
         self._add("REST single events/s", single.per_second)
         self._add("REST single event, p99 ms", single.p99)
+
+    def _measure_delays(self, probes: int) -> None:
         delays_s = measures.delays(self.ports, probes)
         for title, delays in (("alert on Kafka", delays_s.to_alert), ("delivery", delays_s.to_delivery)):
             for share in (0.5, 0.99):
@@ -73,6 +91,7 @@ class Side:
                 if value is not None:
                     self._add(f"deciding event to {title}, p{share * 100:.0f} ms", value)
 
+    def _measure_transitions(self) -> None:
         transitions = transition_speed(self.ports, _TRANSITIONS)
         self._add("transitions/s to notifications", transitions.per_second)
         self._add("CPU µs per transition, manager", transitions.manager_micros)
@@ -95,6 +114,7 @@ def main() -> None:
     parser.add_argument("base", help="the commit to measure beside this tree")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10, help="how long each load lasts")
+    parser.add_argument("--only", choices=WAYS, nargs="+", default=(), help="what to measure; default: everything")
     parser.add_argument("--probes", type=int, default=40, help="alerts whose delay is measured, each round")
     given = parser.parse_args()
     reference = Reference()
@@ -105,7 +125,7 @@ def main() -> None:
         for number in range(1, given.rounds + 1):
             for side in (base, here) if number % 2 else (here, base):
                 _say(f"round {number} of {given.rounds}: {side.name}")
-                side.measure(given.seconds, given.probes)
+                side.measure(given.seconds, given.probes, given.only)
             reference.run(f"after round {number}")
     _print(given.base, base, here)
     reference.print(console)
