@@ -12,7 +12,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -57,7 +57,7 @@ class Side:
 
     def measure(self, seconds: float, probes: int, only: Collection[str] = ()) -> None:
         """Load it in these ways, in all where none is named, and add one figure to each measure."""
-        ways = (
+        ways: tuple[Callable[[], None], ...] = (
             partial(self._measure_throughput, seconds),
             partial(self._measure_singles, seconds),
             partial(self._measure_delays, probes),
