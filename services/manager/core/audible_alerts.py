@@ -1,8 +1,8 @@
 """What a plan of notifications reads of an incident: which alerts are audible, and which one messages are about."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
+from services.domain.values import replaced
 from services.manager.core.incident import Incident, IncidentAlert
 from services.manager.core.routing_tree import AlertRoute
 
@@ -16,10 +16,10 @@ def with_audible(incident: Incident) -> Incident:
     marked = {
         alert.id: alert
         if alert.audible_version or alert.withheld_by
-        else replace(alert, audible_version=incident.version)
+        else replaced(alert, audible_version=incident.version)
         for alert in incident.alerts.values()
     }
-    return replace(incident, alerts=marked)
+    return replaced(incident, alerts=marked)
 
 
 def subject_alert_of(incident: Incident) -> IncidentAlert:

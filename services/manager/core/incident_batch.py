@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from heapq import heappop, heappush
 from itertools import islice
 
+from services.domain.values import replaced
 from services.manager.core.alert_lifecycle import AlertState
 from services.manager.core.correlation import CorrelationSettings, IncidentIndex, brought_together, correlate
 from services.manager.core.dependency_graph import DependencyGraph
@@ -196,7 +197,7 @@ class OpenIncidents:
         # Whom the file has notified of an alert, no tree notifies of it again.
         is_kept = known.labels == alert.labels or known.routes == (FILE_ROUTE,)
         routes = known.routes if is_kept else context.routes_of(alert.labels)
-        edited = replace(alert, routes=routes, is_acknowledged=seen.is_acknowledged)
+        edited = replaced(alert, routes=routes, is_acknowledged=seen.is_acknowledged)
         self._take(update_alert(self._incidents[incident_id], edited, now=now), changes)
         if seen.is_acknowledged and not known.is_acknowledged and self._incidents[incident_id].acknowledge_time is None:
             by = seen.acknowledged_by
@@ -222,7 +223,7 @@ class OpenIncidents:
         self, seen: SeenAlert, context: IncidentContext, changes: dict[str, list[IncidentChange]], now: datetime
     ) -> None:
         """Put an alert that is new into an incident."""
-        alert = replace(seen.alert, routes=context.routes_of(seen.alert.labels), withheld_by=_silences(seen))
+        alert = replaced(seen.alert, routes=context.routes_of(seen.alert.labels), withheld_by=_silences(seen))
         if seen.is_notified:
             notified = replace(alert, routes=(FILE_ROUTE,))
             self._take(adopt(notified, is_acknowledged=seen.is_acknowledged, now=now), changes)
@@ -274,7 +275,7 @@ class OpenIncidents:
         history = tuple(entry for step in steps for entry in step.history)
         caused = None
         if steps:
-            last = replace(steps[-1], history=history)
+            last = steps[0] if len(steps) == 1 else replaced(steps[-1], history=history)
             caused = with_cause(last, context.graph, self._settings.correlation, now=now)
         incident = self._incidents[incident_id] if caused is None else caused.incident
         notifying = NotificationContext(
@@ -287,7 +288,7 @@ class OpenIncidents:
         self._remember_due(plan.incident)
         if caused is None:
             return plan if plan.history or plan.incident is not incident else None
-        return replace(
+        return replaced(
             caused, incident=plan.incident, history=caused.history + plan.history, notifications=plan.notifications
         )
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from services.domain.values import replaced
 from services.manager.core.correlation import CorrelationSettings, probable_cause
 from services.manager.core.dependency_graph import DependencyGraph
 from services.manager.core.incident import (
@@ -388,4 +389,4 @@ def all_ended(incident: Incident) -> dict[str, IncidentAlert]:
 
 def next_version(incident: Incident, now: datetime) -> Incident:
     """Return an incident with its next version."""
-    return replace(incident, version=incident.version + 1, update_time=now)
+    return replaced(incident, version=incident.version + 1, update_time=now)

@@ -32,6 +32,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from services.domain.values import replaced
 from services.manager.core.audible_alerts import routes_to, subject_alert_of, with_audible, words_of_routes, worst_alert
 from services.manager.core.escalation import (
     EscalationMessage,
@@ -142,7 +143,7 @@ class _Plan:
                 self._follow_step(message.step, notification_id)
                 if not message.step.is_recorded:
                     self._unrecorded.add(notification_id)
-        after = replace(
+        after = replaced(
             self._incident,
             receivers=self._receivers,
             flapping=frozenset(self._flapping),
