@@ -112,6 +112,9 @@ class MemoryIncidents:
     async def mark_seen(self, alerts: Sequence[Alert]) -> None:
         self._rows.seen_versions |= {alert.id: alert.version for alert in alerts}
 
+    async def revision(self) -> int:
+        return self._rows.revision
+
     async def list_changed(self, revision: int, *, resolved_after: datetime) -> Sequence[Incident]:
         return [
             incident

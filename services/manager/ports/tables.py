@@ -280,6 +280,9 @@ class IncidentTable(Protocol):
     async def mark_seen(self, alerts: Sequence[Alert]) -> None:
         """Leave these versions of alerts out of `list_seen` from now on."""
 
+    async def revision(self) -> int:
+        """Return the revision of the last change."""
+
     async def list_changed(self, revision: int, *, resolved_after: datetime) -> Sequence[Incident]:
         """Return the incidents that were written after a revision, without those that were resolved before a time."""
 

@@ -79,6 +79,8 @@ class IncidentWorker:
     async def _take_batch(self) -> int | None:
         """Return how many alerts were taken; None where another instance is at it."""
         now = self._clock.now()
+        if self._revision < 0:
+            await self._read_stored(now)
         async with self._store.transaction() as transaction:
             # Most turns have nothing to do, and wait for no other instance.
             if not self._open.has_work(now) and not await transaction.incidents.has_news(self._revision):
@@ -99,6 +101,17 @@ class IncidentWorker:
                 notified=[f"{each.kind} {','.join(each.receivers)}: {each.comment}" for each in change.notifications],
             )
         return len(seen)
+
+    async def _read_stored(self, now: datetime) -> None:
+        """Read all that alerts may join. It may take seconds, so nobody is kept from incidents meanwhile.
+
+        What others write in this time has a later revision, and is read by the next batch before it decides anything.
+        """
+        async with self._store.transaction() as transaction:
+            revision = await transaction.incidents.revision()
+            since = now - self._settings.correlation.reopen
+            self._open.put(await transaction.incidents.list_changed(-1, resolved_after=since))
+        self._revision = revision
 
     async def _advance(
         self, transaction: Transaction, revision: int, now: datetime

@@ -13,6 +13,7 @@ from services.contract.timestamps import timestamp_of
 from services.contract.topics import NOTIFICATIONS
 from services.domain.severity import Severity
 from services.domain.trace_context import TraceHeaders
+from services.manager.adapters.postgres import incidents
 from services.manager.adapters.postgres.incidents import PostgresIncidentReader
 from services.manager.adapters.postgres.store import PostgresStore, PostgresTransaction
 from services.manager.app import MIGRATIONS, SCHEMA
@@ -273,6 +274,8 @@ class IncidentContract(ABC):
             async with stored.store.transaction() as transaction:
                 return {each.id for each in await transaction.incidents.list_changed(revision, resolved_after=after)}
 
+        async with stored.store.transaction() as transaction:
+            assert await transaction.incidents.revision() == 3
         assert await changed(-1) == await changed(1) == {one.incident.id, other.incident.id}
         assert await changed(2) == {one.incident.id}
         assert await changed(-1, 1) == {other.incident.id}
@@ -375,6 +378,14 @@ class TestPostgresIncidents(IncidentContract):
                 assert await other.incidents.try_lock() is None
         async with stored.store.transaction() as other:
             assert await other.incidents.try_lock() == 1
+
+    async def test_very_many_incidents_are_read_in_parts(self, stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(incidents, "_MAX_READ", 2)
+        opened = [open_incident(alert(name), now=NOW) for name in "abcde"]
+        await save(stored, *opened)
+        async with stored.store.transaction() as transaction:
+            read = await transaction.incidents.list_changed(-1, resolved_after=NOW)
+        assert {each.id: each for each in read} == {each.incident.id: each.incident for each in opened}
 
     async def test_canaries_are_in_the_outbox_under_their_own_key(self, stored: Stored) -> None:
         async with stored.store.transaction() as transaction:

@@ -2,9 +2,9 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import grpc
@@ -29,7 +29,7 @@ from services.manager.rpc.incidents import IncidentRpc
 from services.manager.worker.incidents import IncidentWorker
 from services.manager.worker.results import ResultWorker
 from tests.fakes.clock import FakeClock
-from tests.fakes.incidents import FixedRouting, MemoryIncidentReader
+from tests.fakes.incidents import FixedRouting, MemoryIncidentReader, MemoryIncidents
 from tests.fakes.manager import MemoryStore
 from tests.fakes.manager_readers import MemoryDedupCache
 from tests.fakes.on_call import FixedOnCall, a_policy, a_step
@@ -233,6 +233,30 @@ async def test_what_reached_nobody_lets_the_next_step_begin(world: World) -> Non
     assert world.store.tables.incidents.exhausted == {}
     kinds = [entry.kind.value for entry in world.store.tables.incidents.history.values()]
     assert kinds == ["OPENED", "ESCALATED", "NOTIFIED", "NOTIFIED", "NOTIFICATION_FAILED", "ESCALATED", "NOTIFIED"]
+
+
+async def test_a_worker_that_starts_reads_what_is_stored_before_it_has_the_incidents(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.alerts(Fired, "shop")
+    await world.worker().turn()
+    reads: list[int] = []
+    read = MemoryIncidents.list_changed
+
+    async def list_changed(table: MemoryIncidents, revision: int, *, resolved_after: datetime) -> Sequence[Incident]:
+        reads.append(revision)
+        return await read(table, revision, resolved_after=resolved_after)
+
+    monkeypatch.setattr(MemoryIncidents, "list_changed", list_changed)
+    await world.alerts(Fired, "database")
+    worker = world.worker()
+    world.store.tables.incidents.is_locked = True
+    assert await worker.turn() == timedelta(milliseconds=100)
+    assert reads == [-1]
+    world.store.tables.incidents.is_locked = False
+    await worker.turn()
+    assert reads == [-1, 1]
+    assert world.services() == [["database", "shop"]]
 
 
 async def test_each_alert_of_a_delivered_bundle_has_its_line(world: World) -> None:

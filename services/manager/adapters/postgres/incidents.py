@@ -41,6 +41,8 @@ from services.manager.ports.tables import TracedAlert
 
 # ruff: noqa: S608  (made of our own column names)
 _MAX_HISTORY = 1000
+# Incidents at once.
+_MAX_READ = 500
 
 _HAS_NEWS = """
 SELECT EXISTS (SELECT FROM alerts WHERE tenant = $1 AND correlated_version < version)
@@ -194,9 +196,15 @@ class PostgresIncidents:
             await self._connection.execute(_MARK_SEEN, *columns([(alert.id, alert.version) for alert in alerts]))
 
     async def list_changed(self, revision: int, *, resolved_after: datetime) -> Sequence[Incident]:
-        return await self._load(
-            await self._connection.fetch(_SELECT_CHANGED, current_tenant(), revision, resolved_after)
-        )
+        # In parts: PostgreSQL ends a session that is silent in its transaction for as long as reading all may take.
+        cursor = await self._connection.cursor(_SELECT_CHANGED, current_tenant(), revision, resolved_after)
+        found: list[Incident] = []
+        while rows := await cursor.fetch(_MAX_READ):
+            found += await self._load(rows)
+        return found
+
+    async def revision(self) -> int:
+        return int(await self._connection.fetchval(_SELECT_REVISION, current_tenant()))
 
     async def load(self, incident_ids: Collection[str]) -> Mapping[str, Incident]:
         found = await self._load(await self._connection.fetch(_SELECT, current_tenant(), list(incident_ids)))
