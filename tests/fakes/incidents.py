@@ -18,8 +18,8 @@ from services.manager.core.incident import (
 )
 from services.manager.core.incident_changes import IncidentChange
 from services.manager.core.routing_tree import StoredTree
+from services.manager.ports.incidents import ReturnedCanary, TracedAlert
 from services.manager.ports.readers import Page
-from services.manager.ports.tables import ReturnedCanary, TracedAlert
 
 
 @dataclass

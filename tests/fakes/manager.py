@@ -23,7 +23,8 @@ from services.manager.core.rule_problems import ProblemChanges, ReportedProblem,
 from services.manager.core.service_changes import ServiceChange
 from services.manager.core.silence import Silence, SilenceState
 from services.manager.core.transitions import EpisodeKey, ReceivedTransition, TransitionContext
-from services.manager.ports.tables import NameTakenError, OpenAlertExistsError, TracedAlert
+from services.manager.ports.incidents import TracedAlert
+from services.manager.ports.tables import NameTakenError, OpenAlertExistsError
 from tests.fakes.access import AccessRows, MemoryApiKeys, MemoryAudit
 from tests.fakes.incidents import IncidentRows, MemoryIncidents, MemoryNotifications
 from tests.fakes.learned_edges import LearnedRows, MemoryLearnedEdges, MemoryTraces

@@ -15,7 +15,8 @@ from services.domain.trace_context import headers_of
 from services.manager.core.canary import CANARY_RULE_ID, Canary
 from services.manager.metrics import Metrics
 from services.manager.ports.canaries import CanaryIngest
-from services.manager.ports.tables import ReturnedCanary, Store
+from services.manager.ports.incidents import ReturnedCanary
+from services.manager.ports.tables import Store
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 
 log = structlog.get_logger()

@@ -24,7 +24,8 @@ from services.manager.core.incident_changes import IncidentChange
 from services.manager.messages.alerts import rule_labels_of
 from services.manager.metrics import Metrics
 from services.manager.ports.feeds import CatalogFeed, OnCallFeed, RoutingFeed
-from services.manager.ports.tables import Store, TracedAlert, Transaction
+from services.manager.ports.incidents import TracedAlert
+from services.manager.ports.tables import Store, Transaction
 
 log = structlog.get_logger()
 

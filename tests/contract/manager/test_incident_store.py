@@ -50,8 +50,9 @@ from services.manager.core.incident_notifications import (
 )
 from services.manager.core.routing_tree import AlertRoute
 from services.manager.core.transitions import decide
+from services.manager.ports.incidents import ReturnedCanary
 from services.manager.ports.readers import IncidentReader, Page
-from services.manager.ports.tables import ReturnedCanary, Store
+from services.manager.ports.tables import Store
 from tests.fakes.incidents import MemoryIncidentReader
 from tests.fakes.manager import MemoryStore
 from tests.fakes.transitions import NOW, START, a_subject, a_transition

@@ -13,7 +13,7 @@ from services.manager.adapters.broadcasters import RuleBroadcaster
 from services.manager.core.canary import CANARY_RULE_ID, Canary, canary_rule
 from services.manager.core.rule import RuleSnapshot
 from services.manager.metrics import Metrics
-from services.manager.ports.tables import ReturnedCanary
+from services.manager.ports.incidents import ReturnedCanary
 from services.manager.worker.canaries import CanaryWorker
 from tests.fakes.clock import FakeClock
 from tests.fakes.manager import MemoryStore

@@ -36,8 +36,8 @@ from services.manager.core.incident import (
     IncidentSummary,
 )
 from services.manager.core.incident_changes import IncidentChange
+from services.manager.ports.incidents import TracedAlert
 from services.manager.ports.readers import Page
-from services.manager.ports.tables import TracedAlert
 
 # ruff: noqa: S608  (made of our own column names)
 _MAX_HISTORY = 1000

@@ -17,7 +17,7 @@ from services.manager.core.incident import AlertBundle, IncidentNotification
 from services.manager.core.service_changes import ChangeSearch
 from services.manager.messages.incidents import notification_message
 from services.manager.ports.feeds import CatalogFeed
-from services.manager.ports.tables import ReturnedCanary, TracedAlert
+from services.manager.ports.incidents import ReturnedCanary, TracedAlert
 from tocsin.notifications.v1.notification_pb2 import Notification
 
 # ruff: noqa: S608  (made of our own column names)
