@@ -8,7 +8,6 @@ consumers deduplicate. A service that uses this runs `SQL` and `LEASE_SQL` in it
 """
 
 import asyncio
-import json
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -27,6 +26,7 @@ from services.chassis.health import Health
 from services.chassis.kafka import Headers, Producer
 from services.chassis.loops import Loop, looping
 from services.chassis.postgres import Connection, Database, listen
+from services.chassis.postgres_arrays import array_text, bytes_array_text
 
 log = structlog.get_logger()
 
@@ -77,12 +77,9 @@ class OutboxRecord:
 
 _INSERT = """
 INSERT INTO outbox (topic, key, value, header_names, header_values)
-SELECT $1, record.key, record.value,
-       ARRAY(SELECT header ->> 0
-             FROM jsonb_array_elements(record.headers) WITH ORDINALITY AS numbered (header, n) ORDER BY n),
-       ARRAY(SELECT decode(header ->> 1, 'hex')
-             FROM jsonb_array_elements(record.headers) WITH ORDINALITY AS numbered (header, n) ORDER BY n)
-FROM unnest($2::bytea[], $3::bytea[], $4::jsonb[]) WITH ORDINALITY AS record (key, value, headers, place)
+SELECT $1, record.key, record.value, record.names::text[], record.texts::bytea[]
+FROM unnest($2::bytea[], $3::bytea[], $4::text[], $5::text[]) WITH ORDINALITY
+    AS record (key, value, names, texts, place)
 ORDER BY place
 """
 
@@ -96,7 +93,8 @@ async def put_all(connection: Connection, topic: str, records: Sequence[OutboxRe
         topic,
         [record.key for record in records],
         [record.value for record in records],
-        [json.dumps([(name, text.hex()) for name, text in record.headers]) for record in records],
+        [array_text([name for name, _ in record.headers]) for record in records],
+        [bytes_array_text([text for _, text in record.headers]) for record in records],
     )
     await connection.execute(_NOTIFY)
 

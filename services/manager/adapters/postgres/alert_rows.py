@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from asyncpg import Record
 
+from services.chassis.postgres_arrays import array_text
 from services.domain.severity import Severity
 from services.manager.core.alert import Alert, AlertHistoryEntry, AlertHistoryKind, AlertSubject, NotifiedState
 from services.manager.core.alert_lifecycle import AlertState, AlertStatus, Evaluation, Fired
@@ -97,7 +98,7 @@ def alert_row(alert: Alert) -> tuple[Any, ...]:
         alert.update_time,
         subject.open_key,
         labels_text(subject.labels),
-        msgspec.json.encode(alert.silenced_by).decode(),
+        array_text(alert.silenced_by),
         alert.is_notified,
     )
 

@@ -59,11 +59,10 @@ unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bytea[],
     $10::timestamptz[], $11::timestamptz[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::integer[],
     $17::timestamptz[], $18::bigint[], $19::bigint[], $20::timestamptz[], $21::bigint[], $22::timestamptz[],
-    $23::text[], $24::jsonb[], $25::jsonb[], $26::boolean[], $27::text[]
+    $23::text[], $24::jsonb[], $25::text[], $26::boolean[], $27::text[]
 )
 """
-# The silences of an alert as an array: unnest would take several of them apart.
-_SILENCED_BY = "ARRAY(SELECT jsonb_array_elements_text(changed.silenced_by))"
+_SILENCED_BY = "changed.silenced_by::text[]"
 _INSERT_ALERTS = f"""
 INSERT INTO alerts ({ALERT_COLUMNS}, traceparent)
 SELECT {ALERT_COLUMNS.replace("silenced_by", _SILENCED_BY)}, traceparent

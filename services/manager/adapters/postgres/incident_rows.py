@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from asyncpg import Record
 
+from services.chassis.postgres_arrays import array_text
 from services.domain.severity import Severity
 from services.manager.adapters.postgres.alert_rows import labels_text, storable, storable_labels
 from services.manager.core.escalation import Escalation
@@ -169,7 +170,7 @@ def summary_row(incident: Incident) -> tuple[Any, ...]:
         summary.severity.name,
         summary.alert_count,
         summary.open_alert_count,
-        _json([storable(service) for service in summary.services]),
+        array_text([storable(service) for service in summary.services]),
     )
 
 
@@ -204,11 +205,11 @@ def incident_history_row(entry: IncidentHistoryEntry) -> tuple[Any, ...]:
         storable(entry.comment),
         _correlation_text(entry.correlation),
         entry.notified_kind.value if entry.notified_kind else "",
-        _json(entry.receivers),
+        array_text(map(storable, entry.receivers)),
         entry.notification_id,
         storable(entry.decided_by),
-        _json(entry.bundle.fired),
-        _json(entry.bundle.ended),
+        array_text(entry.bundle.fired),
+        array_text(entry.bundle.ended),
     )
 
 

@@ -88,7 +88,7 @@ INSERT INTO incidents (tenant, revision, {INCIDENT_COLUMNS}, {SUMMARY_COLUMNS})
 SELECT $1, $2, id, state, cause, create_time, update_time, settle_time, resolve_time, resolved_by, acknowledge_time,
     acknowledged_by, acknowledged_until, assignee, merged_into, version, dedup_key, sequence, receivers::json,
     flapping::json, notify_time, escalations::json, title, severity, alert_count, open_alert_count,
-    ARRAY(SELECT json_array_elements_text(services::json))
+    services::text[]
 FROM unnest(
     $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[],
     $10::text[], $11::timestamptz[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::bigint[],
@@ -151,9 +151,7 @@ ON CONFLICT (incident_id, alert_id) DO UPDATE SET
 _INSERT_HISTORY = f"""
 INSERT INTO incident_history ({INCIDENT_HISTORY_COLUMNS})
 SELECT id, incident_id, kind, create_time, alert_id, actor, comment, correlation::jsonb,
-    notified_kind, ARRAY(SELECT json_array_elements_text(receivers::json)), notification_id, decided_by,
-    ARRAY(SELECT json_array_elements_text(fired_alerts::json)),
-    ARRAY(SELECT json_array_elements_text(ended_alerts::json))
+    notified_kind, receivers::text[], notification_id, decided_by, fired_alerts::text[], ended_alerts::text[]
 FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
     $10::text[], $11::text[], $12::text[], $13::text[], $14::text[]
