@@ -89,7 +89,7 @@ class MatchWorker(StageWorker):
         self._flush_at = 0.0
         # The CPU that it took to match and to flush since the last flush; waiting for Kafka is no work.
         self._work_s = 0.0
-        # The CPU that matching took for each record of the last fetch.
+        # The CPU of the rules' own work for each record of the fetch that was measured last.
         self._record_s = 0.0
         self._failed_flushes = 0
         self._events = 0
@@ -203,7 +203,8 @@ class MatchWorker(StageWorker):
         self._selected.update(matched.selected)
         self._traceparents += [record.traceparent for record in events.records if record.traceparent]
         seconds = self._clock.monotonic() - started
-        self._record_s = cpu / len(events.records)
+        if clock is not None:
+            self._record_s = sum(matched.costs.values()) / len(events.records)
         self._supervisor.fetched(matched, busy=seconds, cpu=cpu, is_measured=clock is not None)
         self._metrics.matched(seconds)
 

@@ -1,6 +1,7 @@
 """The match loop: what is committed, and what happens when something does not go through."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from services.chassis import telemetry
 from services.chassis.backoff import Backoff
 from services.chassis.kafka import CommittedOffset, Rebalance, Record
 from services.evaluator.adapters.log_events import LogDecoder
+from services.evaluator.core.match.aggregation import MatchOutcome
 from services.evaluator.core.match.pacing import fetch_limit, pause_seconds
 from services.evaluator.core.match.rule_load import Budget
 from services.evaluator.core.match.traces import SampledTraces
@@ -386,12 +388,17 @@ async def test_a_pattern_that_is_found_too_often_is_left_out_between_two_fetches
     assert [row.aggregate.counted for _, batch in loop.partials.written for row in to_rows(batch.rows)][-1] == 900
 
 
-async def test_where_matching_takes_long_less_is_fetched_at_once(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RuleSupervisor, "timed", lambda _, match: (match(), 0.05))
+async def test_where_rules_take_long_less_is_fetched_at_once(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def timed(_: RuleSupervisor, match: Callable[[], MatchOutcome]) -> tuple[MatchOutcome, float]:
+        return replace(match(), costs=dict.fromkeys(loop.rules.current.rules.values(), 0.05)), 9.0
+
+    monkeypatch.setattr(RuleSupervisor, "timed", timed)
     await loop.bring(GOOD, GOOD, assigned=0)
     await loop.bring(*[GOOD] * 20, first=2)
+    # Too soon to measure again.
+    await loop.bring(GOOD, first=22, seconds=0.01)
     await loop.bring()
-    assert loop.log.limits == [48, 4, 40]
+    assert loop.log.limits == [48, 4, 40, 40]
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ def pause_seconds(*, interval_s: float, work_s: float, rows: int) -> float:
 
 
 def fetch_limit(*, max_records: int, interval_s: float, record_s: float) -> int:
-    """Return how many records to fetch; `record_s` is the CPU that matching each of the last ones took.
+    """Return how many records to fetch; `record_s` is the CPU that the rules' own work takes for each of them.
 
-    Matching a fetch takes about the interval at most then: no longer does a costly rule hold up the flush of what the
-    others have found.
+    It takes about the interval at most then, and a costly rule holds up the flush of what others found no longer.
+    What rules have in common, and rows, do not count: the more records are fetched, the less these cost for each.
     """
     return max_records if record_s * max_records <= interval_s else max(int(interval_s / record_s), 1)
