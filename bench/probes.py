@@ -37,13 +37,25 @@ def create_silent_rules(channel: grpc.Channel, count: int) -> list[str]:
     return [_create(channel, name, f'host == "{name}"', AlertRule.LOW) for name in names]
 
 
-def _create(channel: grpc.Channel, name: str, selects: str, severity: AlertRule.Severity.ValueType) -> str:
+def create_selecting_rules(channel: grpc.Channel, count: int) -> list[str]:
+    """Create rules that select all events and never fire, and return their ids."""
+    names = [f"bench-selecting-{time.monotonic_ns()}-{number}" for number in range(count)]
+    return [_create(channel, name, f'host != "{name}"', AlertRule.LOW, threshold=1e12) for name in names]
+
+
+def _create(
+    channel: grpc.Channel,
+    name: str,
+    selects: str,
+    severity: AlertRule.Severity.ValueType,
+    threshold: float = _THRESHOLD,
+) -> str:
     rule = AlertRule(
         name=name,
         type=AlertRule.CUSTOM,
         filter=selects,
         condition="count > threshold",
-        threshold=_THRESHOLD,
+        threshold=threshold,
         window_minutes=60,
         severity=severity,
     )
