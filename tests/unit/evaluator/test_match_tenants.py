@@ -14,7 +14,7 @@ from services.evaluator.core.records import Aggregate, RowKey, closing_key
 from services.evaluator.core.rules import RuleSet
 from services.rule_language.rule import Rule
 from tests.unit.evaluator.block_contents import rows_of
-from tests.unit.evaluator.pipeline import START, rule
+from tests.unit.evaluator.pipeline import START, Event, rule
 from tests.unit.evaluator.test_aggregation import random_event
 from tocsin.logs.v1.log_event_pb2 import LogBatch
 
@@ -72,3 +72,20 @@ def test_rules_of_tenants_share_no_totals() -> None:
     ids = [{each.bucketing_id for each in rules.rules.values()} for rules in (first, second)]
     assert ids[0].isdisjoint(ids[1])
     assert RuleSet.of(1, RULES).tenants.keys() == {"default", "acme"}
+
+
+def test_of_a_fetch_with_events_of_two_tenants_each_rule_counts_its_own() -> None:
+    def fetched(offset: int, tenant: str, services: str) -> Record:
+        events = [Event(second=offset, service=service).message() for service in services]
+        value = LogBatch(events=events, tenant=tenant).SerializeToString()
+        return Record("log-events", 0, offset, None, value, (), (START + offset) * 1000)
+
+    rows, selected = counted([fetched(0, "", "aab"), fetched(1, "acme", "ac")], RULES, 2)
+    assert selected == {each.id for each in RULES}
+    of_plain = {(key.rule_id, key.group): each.counted for key, each in rows.items() if key.rule_id.startswith("plain")}
+    assert of_plain == {
+        ("plain default", ("a",)): 2,
+        ("plain default", ("b",)): 1,
+        ("plain acme", ("a",)): 1,
+        ("plain acme", ("c",)): 1,
+    }
