@@ -33,6 +33,14 @@ def print_set_aside(rules: Iterable[AlertRule]) -> None:
             stdout.print(Text(printable(f"{text}: {problem.description}"), style=_STYLE), soft_wrap=True)
 
 
+def print_beyond_limit(rules: Iterable[AlertRule]) -> None:
+    """Print a line for each rule that had more groups than a limit allows."""
+    for rule in rules:
+        if events := rule.beyond_limit_event_count:
+            text = f'rule "{rule.name}" has more groups than its limit or its tenant\'s: {events:,} events in ~other'
+            stdout.print(Text(printable(text), style="yellow"), soft_wrap=True)
+
+
 def print_problems(rule: AlertRule) -> None:
     """Print why which evaluators do not evaluate a rule."""
     if rule.problems:

@@ -37,7 +37,7 @@ from cli.rule_apply import apply_rules, ordered_fields, settable_fields
 from cli.rule_checks import call_each, check_rules, exit_if_wrong, warn
 from cli.rule_files import load_rules
 from cli.rule_names import all_rules, find_rule_id
-from cli.rule_status import format_enabled, print_history, print_problems, print_set_aside
+from cli.rule_status import format_enabled, print_beyond_limit, print_history, print_problems, print_set_aside
 from tocsin.rules.v1 import alert_rule_service_pb2 as service
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
@@ -59,13 +59,14 @@ RuleFile = Annotated[Path, typer.Argument(help="A YAML or JSON file with one or 
 
 @app.command("list")
 def list_rules(output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER) -> None:
-    """Show all rules; below them, which ones evaluators have set aside, and why."""
+    """Show all rules; below them, which ones evaluators have set aside, and which have more groups than they may."""
     with open_channel(server, output) as channel:
         rules = all_rules(AlertRuleServiceStub(channel))
     # Among all rules the beginning of an id is enough to name one.
     _print_rules(rules, output, ids={} if output is OutputFormat.WIDE else short_ids(rule.id for rule in rules))
     if not output.is_data:
         print_set_aside(rules)
+        print_beyond_limit(rules)
 
 
 @app.command("get")

@@ -21,7 +21,7 @@ local ENUM_VALUES = {
 local MESSAGES = {
   ["AcknowledgeAlertRequest"] = {settable = "actor comment etag requestId", of_the_server = "id", inner = {}},
   ["AcknowledgeIncidentRequest"] = {settable = "actor comment etag requestId until", of_the_server = "id", inner = {}},
-  ["AlertRule"] = {settable = "name description type scope filter groupBy valueField condition threshold windowMinutes window lateness severity labels enabled etag", of_the_server = "id revision selectionRevision createTime updateTime problems tenant", inner = {}},
+  ["AlertRule"] = {settable = "name description type scope filter groupBy valueField condition threshold windowMinutes window lateness severity labels enabled etag", of_the_server = "id revision selectionRevision createTime updateTime problems tenant beyondLimitEventCount", inner = {}},
   ["ApiKey"] = {settable = "name role tenant services expireTime", of_the_server = "id state creator createTime revokeTime revoker lastUseTime", inner = {}},
   ["ApplyOnCallRequest"] = {settable = "people schedules policies requestId validateOnly", of_the_server = "", inner = {people = "Person", schedules = "Schedule", policies = "EscalationPolicy"}},
   ["ApplyServicesRequest"] = {settable = "services requestId validateOnly", of_the_server = "", inner = {services = "ServiceEntry"}},

@@ -123,6 +123,14 @@ class MemoryRuleProblemReader:
                 problems.setdefault(rule_id, []).append(problem)
         return problems
 
+    async def list_beyond_limit(self, rule_ids: Sequence[str]) -> Mapping[str, int]:
+        counted = self._store.tables.rule_statistics
+        return {
+            rule_id: counted[rule_id].beyond_limit
+            for rule_id in rule_ids
+            if rule_id in counted and counted[rule_id].beyond_limit
+        }
+
     async def history(self, rule_id: str, limit: int) -> Sequence[RuleHistoryEntry]:
         newest_first = self._store.tables.rule_entries.get(rule_id, [])[::-1]
         return sorted(newest_first, key=lambda entry: entry.create_time, reverse=True)[:limit]

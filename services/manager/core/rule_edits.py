@@ -17,7 +17,18 @@ CHANGEABLE_FIELDS = frozenset(
         "window_minutes", "window", "lateness", "severity", "labels", "enabled",
     }
 )  # fmt: skip
-SERVER_FIELDS = frozenset({"id", "revision", "selection_revision", "create_time", "update_time", "problems", "tenant"})
+SERVER_FIELDS = frozenset(
+    {
+        "id",
+        "revision",
+        "selection_revision",
+        "create_time",
+        "update_time",
+        "problems",
+        "tenant",
+        "beyond_limit_event_count",
+    }
+)
 
 _ALL_FIELDS = "*"
 _CAPITAL = re.compile(r"(?<=[a-z0-9])[A-Z]")

@@ -137,6 +137,9 @@ class RuleProblemReader(Protocol):
     ) -> Mapping[str, Sequence[ReportedProblem]]:
         """Return by rule what was reported after this time, in the order of the instances; only rules with problems."""
 
+    async def list_beyond_limit(self, rule_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return by rule how many events of groups beyond a limit were counted; only rules with such events."""
+
     async def history(self, rule_id: str, limit: int) -> Sequence[RuleHistoryEntry]:
         """Return what happened to a rule, its edits included, the newest first."""
 

@@ -95,18 +95,21 @@ class RuleStatisticsRpc(RuleStatisticsServiceServicer):
 
 
 class CurrentProblems:
-    """Says of rules which evaluators do not evaluate them at this moment."""
+    """Says of rules which evaluators do not evaluate them now, and whether they had more groups than they may have."""
 
     def __init__(self, reader: RuleProblemReader, clock: Clock) -> None:
         self._reader = reader
         self._clock = clock
 
     async def add_to(self, rules: Sequence[AlertRule]) -> None:
-        """Add the problems of enabled rules; of one that was just disabled the evaluators may not know it yet."""
+        """Add them; of a rule that was just disabled the evaluators may not know it yet."""
         enabled = {rule.id: rule for rule in rules if rule.enabled}
         current = await self._reader.list_current(list(enabled), self._clock.now() - REPORT_EXPIRY)
         for rule_id, problems in current.items():
             enabled[rule_id].problems.extend(map(problem_message, problems[:_MAX_PROBLEMS]))
+        by_id = {rule.id: rule for rule in rules}
+        for rule_id, events in (await self._reader.list_beyond_limit(list(by_id))).items():
+            by_id[rule_id].beyond_limit_event_count = events
 
 
 def _check_counts(request: pb.ReportRuleStatisticsRequest) -> None:

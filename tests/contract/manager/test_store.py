@@ -335,6 +335,9 @@ class StoreContract(ABC):
         )
         assert await stored.statistics.get(second.rule.id) == RuleStatistics()
         assert await stored.statistics.get("nobody") is None
+        ids = [first.rule.id, second.rule.id, "nobody"]
+        assert await stored.problems.list_beyond_limit(ids) == {first.rule.id: 8}
+        assert await stored.problems.list_beyond_limit(ids[1:]) == {}
         async with stored.store.transaction() as transaction:
             await transaction.rules.delete(first, await transaction.rules.take_revision(), NOW)
             await create_all(transaction, first)

@@ -333,6 +333,15 @@ def test_show_adds_what_was_counted_of_the_rule(tocsin: Command, edge: Edge, kep
     assert tocsin("rules", "show", "nobody").exit_code == 1
 
 
+def test_a_rule_with_more_groups_than_it_may_have_is_named(tocsin: Command, edge: Edge, kept: Any) -> None:
+    assert "~other" not in tocsin("rules", "list").stdout
+    edge.store.tables.rule_statistics[kept["id"]] = RuleStatistics(beyond_limit=1234)
+    listed = tocsin("rules", "list").stdout
+    assert 'rule "first" has more groups than its limit or its tenant\'s: 1,234 events in ~other' in listed
+    (rule,) = json.loads(tocsin("rules", "list", "-o", "json").stdout)
+    assert int(rule["beyondLimitEventCount"]) == 1234
+
+
 def test_a_rule_that_is_set_aside_is_hard_to_overlook(tocsin: Command, edge: Edge, kept: Any) -> None:
     assert "SET ASIDE" not in tocsin("rules", "list").stdout
     now = edge.clock.now()

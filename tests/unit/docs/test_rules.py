@@ -20,7 +20,17 @@ TEXT = (ROOT / "docs" / "rules.md").read_text()
 TABLES = runpy.run_path(str(ROOT / "docs" / "tables.py"))
 FIELDS: dict[str, tuple[str, str, str]] = TABLES["RULE_FIELDS"]
 SHOWN: list[str] = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
-SERVER_FIELDS = {"id", "revision", "selectionRevision", "etag", "createTime", "updateTime", "tenant", "problems"}
+SERVER_FIELDS = {
+    "id",
+    "revision",
+    "selectionRevision",
+    "etag",
+    "createTime",
+    "updateTime",
+    "tenant",
+    "problems",
+    "beyondLimitEventCount",
+}
 
 
 def accepted(rule: Any) -> None:

@@ -13,7 +13,7 @@ from services.evaluator.core.window import judging
 from services.evaluator.core.window.group_limit import UNLIMITED, GroupLimit
 from services.evaluator.core.window.stage import WindowStage
 from tests.unit.evaluator.pipeline import rule
-from tests.unit.evaluator.stage_driver import COUNT, StageDriver, row, scope_row
+from tests.unit.evaluator.stage_driver import COUNT, FRESH, StageDriver, row, scope_row
 from tests.unit.evaluator.test_group_limit_law import Records, randoms, started
 
 MORE = rule("more", "count > threshold")
@@ -145,3 +145,20 @@ def test_only_windows_near_a_limit_and_what_they_share_totals_with_are_decided_g
     assert len(windows.admissions(found, 1)) == 0
     driver.observe(*rows("count", "bcd"), event=1)
     assert len(windows.admissions(found, 1)) == 4
+
+
+def test_a_rule_that_is_not_known_has_its_own_limit_alone() -> None:
+    driver = StageDriver.with_rules(COUNT, limit=GroupLimit(max_groups=1, of_tenants=TenantLimits.parse("3")))
+    new = [row(1, group=(group,), rule_id="new", selection_revision=9) for group in "ab"]
+    assert driver.observe(*new, event=1, rules=9).beyond_limit == {"new": 1}
+
+
+def test_a_closed_window_of_a_snapshot_keeps_what_is_beyond_its_limit_and_limits_nothing() -> None:
+    driver = StageDriver.with_rules(COUNT, limit=THREE)
+    driver.observe(*rows("count", "abcd"), event=1)
+    driver.observe(event=25)
+    snapshot = driver.stage.snapshot(0)
+    again = WindowStage.restored(FRESH, (), SECOND_NS, snapshot=snapshot, limit=THREE)
+    again.update_rules(RuleSet.of(1, [COUNT]), 0)
+    assert any(entry is not None and entry.overflow_of for entry in snapshot.table.windows)
+    assert again.windows.table.windows.room > 0

@@ -138,6 +138,7 @@ class AlertRule(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
+    BEYOND_LIMIT_EVENT_COUNT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The rule's id, a UUID of version 7. Set by the server."""
     name: _builtins.str
@@ -180,6 +181,10 @@ class AlertRule(_message.Message):
     """
     tenant: _builtins.str
     """The tenant whose rule it is: only its events are selected. Empty: `default`. Set by the server."""
+    beyond_limit_event_count: _builtins.int
+    """Events of groups beyond a limit of groups, its own or its tenant's, since the rule was created: they were counted
+    together, in the group `~other`. Absent from responses to changes. Set by the server.
+    """
     @_builtins.property
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The fields by which events are grouped: "service", "level", "host", "status_code" or "attributes.NAME", up to 4. A
@@ -240,10 +245,11 @@ class AlertRule(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         problems: _abc.Iterable[Global___RuleProblem] | None = ...,
         tenant: _builtins.str = ...,
+        beyond_limit_event_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_threshold", b"_threshold", "create_time", b"create_time", "enabled", b"enabled", "lateness", b"lateness", "length", b"length", "threshold", b"threshold", "update_time", b"update_time", "window", b"window", "window_minutes", b"window_minutes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_threshold", b"_threshold", "condition", b"condition", "create_time", b"create_time", "description", b"description", "enabled", b"enabled", "etag", b"etag", "filter", b"filter", "group_by", b"group_by", "id", b"id", "labels", b"labels", "lateness", b"lateness", "length", b"length", "name", b"name", "problems", b"problems", "revision", b"revision", "scope", b"scope", "selection_revision", b"selection_revision", "severity", b"severity", "tenant", b"tenant", "threshold", b"threshold", "type", b"type", "update_time", b"update_time", "value_field", b"value_field", "window", b"window", "window_minutes", b"window_minutes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enabled", b"_enabled", "_threshold", b"_threshold", "beyond_limit_event_count", b"beyond_limit_event_count", "condition", b"condition", "create_time", b"create_time", "description", b"description", "enabled", b"enabled", "etag", b"etag", "filter", b"filter", "group_by", b"group_by", "id", b"id", "labels", b"labels", "lateness", b"lateness", "length", b"length", "name", b"name", "problems", b"problems", "revision", b"revision", "scope", b"scope", "selection_revision", b"selection_revision", "severity", b"severity", "tenant", b"tenant", "threshold", b"threshold", "type", b"type", "update_time", b"update_time", "value_field", b"value_field", "window", b"window", "window_minutes", b"window_minutes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015

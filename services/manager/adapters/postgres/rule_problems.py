@@ -54,6 +54,10 @@ SELECT rule_id, instance, reason, description, set_aside_time, retry_time FROM r
 WHERE tenant = current_tenant() AND rule_id = ANY($1::text[]) AND report_time > $2
 ORDER BY rule_id, instance
 """
+_SELECT_BEYOND_LIMIT = """
+SELECT rule_id, beyond_limit FROM rule_statistics
+WHERE tenant = current_tenant() AND rule_id = ANY($1::text[]) AND beyond_limit > 0
+"""
 _SELECT_HISTORY = """
 SELECT kind, create_time, reason, description, instance FROM (
     SELECT kind, create_time, reason, description, instance, position AS place FROM rule_problem_history
@@ -103,6 +107,10 @@ class PostgresRuleProblemReader:
         for row in await self._database.fetch(_SELECT_CURRENT, list(rule_ids), reported_after):
             problems.setdefault(row["rule_id"], []).append(_problem_of(row))
         return problems
+
+    async def list_beyond_limit(self, rule_ids: Sequence[str]) -> Mapping[str, int]:
+        rows = await self._database.fetch(_SELECT_BEYOND_LIMIT, list(rule_ids))
+        return {row["rule_id"]: row["beyond_limit"] for row in rows}
 
     async def history(self, rule_id: str, limit: int) -> Sequence[RuleHistoryEntry]:
         return [
