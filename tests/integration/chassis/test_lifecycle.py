@@ -27,6 +27,7 @@ from services.chassis.health import Health, admin_server
 from services.chassis.lifecycle import main, serving
 from services.chassis.loops import background
 from services.chassis.settings import ProcessSettings, part, setting
+from tests.fakes.guards import OpenGuard
 
 log = structlog.get_logger()
 
