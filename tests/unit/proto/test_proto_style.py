@@ -14,6 +14,7 @@ OURS = [file for file in FILES.file if file.package.startswith("tocsin.")]
 # For evaluators; people list rules. And events as protobuf; as JSON they have rpcs of their own.
 WITHOUT_REST = {
     "GetKeySnapshot",
+    "ReportKeyUses",
     "WatchAlertRules",
     "ReportRuleStatistics",
     "ReportTraces",
