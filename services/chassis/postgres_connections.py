@@ -8,11 +8,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 import asyncpg
 
 from services.chassis.client_tls import ClientTls
+from services.chassis.server_urls import split_server_url
 from services.chassis.settings import PostgresSettings
 
 _TARGET = "target_session_attrs"
@@ -38,7 +39,7 @@ class PostgresConnector:
         if self._tls is not None:
             options["ssl"] = self._tls.context()
         urls = host_urls(url)
-        if len(urls) > 1 and _TARGET not in parse_qs(urlsplit(url).query):
+        if len(urls) > 1 and _TARGET not in parse_qs(split_server_url(url).query):
             options[_TARGET] = "read-write"
         if len(urls) == 1:
             return await asyncpg.connect(url, **options)
@@ -64,12 +65,12 @@ class PostgresConnector:
 
 def user_of(settings: PostgresSettings) -> str:
     """Return the user who logs in; empty when the URL leaves that to the driver."""
-    return unquote(urlsplit(settings.database_url.reveal()).username or "")
+    return unquote(split_server_url(settings.database_url.reveal()).username or "")
 
 
 def host_urls(url: str) -> list[str]:
     """Return a URL for each host of a URL."""
-    parts = urlsplit(url)
+    parts = split_server_url(url)
     user, at, hosts = parts.netloc.rpartition("@")
     return [parts._replace(netloc=f"{user}{at}{host}").geturl() for host in hosts.split(",")]
 

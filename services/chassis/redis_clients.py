@@ -11,6 +11,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from services.chassis.secret_files import files_digest
+from services.chassis.server_urls import split_server_url
 from services.chassis.settings import RedisSettings
 
 _TIMEOUT_SECONDS = 0.3
@@ -31,7 +32,7 @@ class RedisConnector:
 
         A cluster's client has the commands of a single server's, so it is typed as one.
         """
-        parts = urlsplit(self._settings.redis_url.reveal())
+        parts = split_server_url(self._settings.redis_url.reveal())
         scheme, _, kind = parts.scheme.partition("+")
         match kind:
             case "sentinel":
