@@ -266,9 +266,8 @@ def _alert_step(entry: AlertHistoryEntry, revision: str, record: ExplanationReco
             decider = entry.actor
         case AlertHistoryKind.RESOLVED:
             kind, decider = StepKind.RESOLVED, entry.actor
-            text = f"{name} ended{_said(entry.comment or 'the condition no longer held')}."
-            if entry.actor:
-                text = f"{entry.actor} resolved {name}{_said(entry.comment)}."
+            by_itself = f"{name} ended{_said(entry.comment or 'the condition no longer held')}."
+            text = f"{entry.actor} resolved {name}{_said(entry.comment)}." if entry.actor else by_itself
         case _:
             kind, text, decider = StepKind.FIRED, f"{name} fired.", revision
     if entry.trace_id:

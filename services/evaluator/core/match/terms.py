@@ -141,11 +141,10 @@ def _clause(node: Node) -> Clause | None:
     """Return terms of which one is true exactly where the node is true; None when there are no such terms."""
     if (terms := _indexed(node)) is not None:
         return terms
-    match node:
-        case Call(function="||", arguments=arguments):
-            branches = [clause for argument in arguments if (clause := _clause(argument)) is not None]
-            if len(branches) == len(arguments):
-                return frozenset().union(*branches)
+    if isinstance(node, Call) and node.function == "||":
+        branches = [clause for argument in node.arguments if (clause := _clause(argument)) is not None]
+        if len(branches) == len(node.arguments):
+            return frozenset().union(*branches)
     field = _only_field(node)
     return frozenset([Satisfies(field, node)]) if field and field.is_coded and lower(node) else None
 
