@@ -34,6 +34,8 @@ class KeysUnavailable(Failure):
     code = grpc.StatusCode.UNAVAILABLE
     reason = "KEYS_UNAVAILABLE"
     retry_after = timedelta(seconds=1)
+    # Another instance may have been running for longer.
+    has_not_begun = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

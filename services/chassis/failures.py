@@ -44,6 +44,8 @@ class Failure(Exception):  # noqa: N818  (the base of exceptions that are named 
     dependency: ClassVar[str] = ""
     """The dependency that failed, by its name in health."""
     retry_after: timedelta | None = None
+    has_not_begun: ClassVar[bool] = False
+    """Whether this instance has done nothing for the call, and another one may well do it: Envoy asks it then."""
 
     def __init__(
         self,
@@ -139,6 +141,7 @@ class ShuttingDown(Failure):
     code = grpc.StatusCode.UNAVAILABLE
     reason = "SHUTTING_DOWN"
     retry_after = timedelta(seconds=1)
+    has_not_begun = True
 
 
 class CallInterrupted(Failure):

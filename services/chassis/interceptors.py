@@ -269,6 +269,6 @@ async def _refuse(context: Any, failure: Failure, span: trace.Span) -> None:
     span.set_attribute("error.type", failure.reason)
     status = to_status(failure)
     trailers = [*context.trailing_metadata(), (DETAILS, status.SerializeToString())]
-    if isinstance(failure, ShuttingDown):
+    if failure.has_not_begun:
         trailers.append(NOT_BEGUN)
     await context.abort(failure.code, status.message, tuple(trailers))

@@ -77,7 +77,7 @@ OWN = {
     "notifier": {"tocsin.notifications.v1.NotificationService"},
 }
 # Services call them; the edge has no route to them.
-MESH_ONLY = {"ReportRuleStatistics", "ReportTraces", "GetKeySnapshot"}
+MESH_ONLY = {"ReportRuleStatistics", "ReportTraces", "GetKeySnapshot", "ReportKeyUses"}
 NEVER = {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
 
 

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.chassis import telemetry
+from services.chassis.callers import Caller, IncomingCall, KeysUnavailable
 from services.chassis.failures import InvalidRequest, Overloaded, Violation
 from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import EDGE_REFLECTION, Mount, grpc_server
@@ -254,6 +255,26 @@ async def test_a_stopping_server_ends_its_calls_and_begins_no_more(process: Proc
         assert not stopping.done()
         pings.may_end.set()
         assert (await call).status == Pong.SERVING
+
+
+class GuardWithoutKeys(OpenGuard):
+    """Knows no keys yet."""
+
+    def admit(self, call: IncomingCall) -> Caller:
+        raise KeysUnavailable(f"the API keys are not known yet: {call.method}")
+
+
+async def test_a_server_that_knows_no_keys_yet_leaves_calls_to_others(process: ProcessSettings, pings: Pings) -> None:
+    async with (
+        grpc_server(process, [pings.mount()], Health("test"), GuardWithoutKeys()) as server,
+        channel(f"127.0.0.1:{server.port}") as client,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await one(client)(Ping())
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    # For Envoy, which may then send any call to another instance.
+    assert ("x-tocsin-not-begun", "1") in [tuple(each) for each in refused.value.trailing_metadata()]
+    assert not pings.has_begun.is_set()
 
 
 async def test_an_interrupted_call_may_have_been_carried_out(pings: Pings) -> None:
