@@ -4,6 +4,7 @@ import dataclasses
 import os
 import random
 import socket
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -12,6 +13,8 @@ from typing import Self
 # somebody listens on it.
 _FREE_FROM, _FREE_TO = 20_000, 32_000
 _MAX_PORT = 65_535
+# What was found free last is not found again: whoever asked may not listen yet.
+_recent: "deque[int]" = deque(maxlen=1000)
 
 _VARIABLE = "TOCSIN_PORT_"
 _PORTS_OF = {
@@ -97,13 +100,14 @@ class Ports:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return so many different ports on which nobody listens at this moment."""
+    """Return so many different ports on which nobody listens now, and none that was returned shortly before."""
     free: list[int] = []
     for candidate in random.sample(range(_FREE_FROM, _FREE_TO), k=_FREE_TO - _FREE_FROM):
         if len(free) == count:
             break
-        if is_free(candidate):
+        if candidate not in _recent and is_free(candidate):
             free.append(candidate)
+    _recent.extend(free)
     return free
 
 

@@ -6,7 +6,7 @@ from itertools import chain
 
 import pytest
 
-from stack.ports import Ports, free_port, is_free
+from stack.ports import Ports, free_port, free_ports, is_free
 from stack.servers import SERVERS
 from stack.start_options import StartOptions
 from stack.system import stages
@@ -45,3 +45,10 @@ def test_a_free_port_is_one_on_which_nobody_listens_and_no_outgoing_connection_h
         port = taken.getsockname()[1]
         assert 20_000 <= port < 32_000
         assert not is_free(port)
+
+
+def test_ports_that_were_found_shortly_before_are_not_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stack.ports._FREE_TO", 20_240)
+    monkeypatch.setattr("stack.ports.is_free", lambda _: True)
+    found = free_ports(60) + free_ports(60)
+    assert len(set(found)) == 120
