@@ -1,10 +1,8 @@
 """What Envoy refuses itself it reports to the manager: who, what, from where, and nothing of what was sent."""
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from http.client import HTTPSConnection
 from pathlib import Path
 
@@ -17,11 +15,11 @@ from services.access.methods import GATEWAY_METHODS, own_methods
 from services.chassis.peers import GATEWAY_NAME
 from services.domain.audit_record import AuditRecord
 from stack.certificate_requests import CertificateFiles
-from stack.envoy import EnvoySettings, envoy_command, render_config, write_config
+from stack.envoy import EnvoySettings, render_config
 from stack.ports import Ports
 from tests.contract.envoy.client import EnvoyClient, wait_until
 from tests.contract.envoy.conftest import envoy_settings
-from tests.contract.envoy.edge import is_healthy
+from tests.contract.envoy.edge import running_envoy
 from tests.contract.envoy.test_access import code_of
 from tests.contract.envoy.test_tls import server_context, server_credentials
 from tests.contract.envoy.tokens import ISSUER, Issuer
@@ -106,15 +104,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             mesh_key=own.tls_key,
             mesh_ca=own.tls_ca,
         )
-        with (folder / "envoy.log").open("wb") as log:
-            envoy = subprocess.Popen(envoy_command(write_config(settings, folder)), stdout=log, stderr=log)
-        stack.callback(envoy.wait, timeout=10)
-        stack.callback(envoy.terminate)
-        for condition in (
-            lambda: EnvoyClient(ports.envoy_admin).get("/ready").status == 200,
-            partial(is_healthy, ports, "manager"),
-        ):
-            wait_until(condition, process=envoy, log=folder / "envoy.log")
+        stack.enter_context(running_envoy(settings, ports, folder, "manager"))
         yield World(ports, certificates, issuer, manager)
 
 

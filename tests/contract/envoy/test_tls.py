@@ -2,11 +2,9 @@
 
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,11 @@ import pytest
 
 from services.chassis.peers import GATEWAY_NAME
 from stack.certificate_requests import CertificateFiles
-from stack.envoy import EnvoySettings, envoy_command, validate_config, write_config
+from stack.envoy import EnvoySettings, validate_config, write_config
 from stack.ports import Ports
 from tests.contract.envoy.client import EnvoyClient, wait_until
 from tests.contract.envoy.conftest import envoy_settings
-from tests.contract.envoy.edge import is_healthy
+from tests.contract.envoy.edge import is_healthy, running_envoy
 from tests.contract.envoy.upstream import Upstream, admin
 from tests.fakes.certificates import Certificates, channel_credentials, client_context
 
@@ -95,16 +93,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
             mesh_key=own.tls_key,
             mesh_ca=own.tls_ca,
         )
-        with (folder / "envoy.log").open("wb") as log:
-            envoy = subprocess.Popen(envoy_command(write_config(settings, folder)), stdout=log, stderr=log)
-        stack.callback(envoy.wait, timeout=10)
-        stack.callback(envoy.terminate)
-        for condition in (
-            lambda: EnvoyClient(ports.envoy_admin).get("/ready").status == 200,
-            partial(is_healthy, ports, "manager"),
-            partial(is_healthy, ports, "manager_admin"),
-        ):
-            wait_until(condition, process=envoy, log=folder / "envoy.log")
+        stack.enter_context(running_envoy(settings, ports, folder, "manager", "manager_admin"))
         yield Secured(ports, certificates, manager)
 
 
