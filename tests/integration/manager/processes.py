@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -58,3 +59,10 @@ async def admin_page(settings: Settings, path: str) -> tuple[int, str]:
 
 async def serving(settings: Settings) -> bool:
     return (await admin_page(settings, "/health"))[0] == 200
+
+
+async def partitions_of(settings: Settings, topic: str) -> set[str]:
+    """Return the partitions that the process reads, a second after they were assigned at the latest."""
+    _, page = await admin_page(settings, "/metrics")
+    lag = re.compile(rf'tocsin_kafka_consumer_lag{{.*partition="(\d+)".*topic="{topic}".*}}')
+    return {found[1] for found in map(lag.match, page.splitlines()) if found}
