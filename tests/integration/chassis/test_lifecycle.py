@@ -57,11 +57,13 @@ async def app(settings):
         try:
             yield
         finally:
-            log.info("frozen", objects=gc.get_freeze_count(), others=len(gc.get_objects()))
+            counts = {"objects": gc.get_freeze_count(), "others": len(gc.get_objects())}
+            log.info("frozen", is_enabled=gc.isenabled(), **counts)
             if settings.mood == "stuck":
                 await asyncio.sleep(60)
 
 if __name__ == "__main__":
+    gc.disable()
     main("test", Settings, "TEST_", app)
 """
 
@@ -122,6 +124,7 @@ async def test_objects_made_at_start_are_excluded_from_garbage_collection(tmp_pa
         assert isinstance(frozen, int)
         assert isinstance(others, int)
         assert frozen > 10 * others
+        assert end["is_enabled"] is True
 
 
 async def test_the_admin_port_reports_health_until_the_end(tmp_path: Path) -> None:
