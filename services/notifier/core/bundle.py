@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from services.notifier.core.notification import NotificationContent, NotificationIncidentAlert, NotificationKind
 
 # What a bundle is about begins with this: it is neither an alert nor an incident.
-_BUNDLE = "bundle/"
+BUNDLE_PREFIX = "bundle/"
 _NOTICE = "notification-limit/"
 # A message shows fewer; the others are counted.
 _MAX_ALERTS = 20
@@ -26,12 +26,12 @@ class BundleContent:
 
 def bundle_subject(notification_id: object) -> str:
     """Return what receivers see as one thing: each bundle is one of its own, so that none takes another's place."""
-    return f"{_BUNDLE}{notification_id}"
+    return f"{BUNDLE_PREFIX}{notification_id}"
 
 
 def is_bundle(subject_id: str) -> bool:
     """Return whether a delivery is a bundle."""
-    return subject_id.startswith(_BUNDLE)
+    return subject_id.startswith(BUNDLE_PREFIX)
 
 
 def notice_subject(tenant: str, number: int) -> str:

@@ -16,23 +16,26 @@ from services.notifier.adapters.postgres.bundles import PostgresBundles
 from services.notifier.adapters.postgres.deliveries import DELIVERY_COLUMNS, PostgresDeliveryPlans, delivery_of
 from services.notifier.adapters.postgres.outcomes import PostgresDeliveryOutcomes
 from services.notifier.adapters.postgres.queue import PostgresDeliveryQueue
+from services.notifier.adapters.postgres.retention import PostgresRetention
 from services.notifier.app import SCHEMA
 from services.notifier.core.delivery import Delivery, RetryPolicy, apply_response
 from services.notifier.core.notification import NotificationKind
-from services.notifier.core.response import Accepted
+from services.notifier.core.response import Accepted, ChannelResponse, Refused
 from services.notifier.messages import decode_notification
 from services.notifier.ports import DeliveryOutcome, PlannedNotification, QueueFilter
+from tests.fakes.clock import FakeClock
 from tests.fakes.notifications import notification
 from tests.fakes.notifier import NOW
 from tocsin.notifications.v1.notification_pb2 import Notification, NotificationResult
 
 pytestmark = pytest.mark.integration
 
-MINUTE = timedelta(minutes=1)
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 # Four at once.
 LIMIT = 16
 LIMITS = TenantLimits.parse(f"{LIMIT},free=0")
 CHANNELS = ("email", "slack")
+_ACCEPTED = Accepted()
 
 
 class Limited:
@@ -43,7 +46,9 @@ class Limited:
         self.held: Counter[str] = Counter()
         self.waiting: Mapping[str, int] = {}
         self.plans = PostgresDeliveryPlans(database, channels=CHANNELS, limits=LIMITS, on_held=self.held.update)
-        self.outcomes = PostgresDeliveryOutcomes(database, instance="a", fallbacks={}, probe_interval=MINUTE)
+        self.outcomes = PostgresDeliveryOutcomes(
+            database, instance="a", fallbacks={"slack": ("email",), "email": ("pager",)}, probe_interval=MINUTE
+        )
         self.queue = PostgresDeliveryQueue(database, instance="a", lease=MINUTE)
 
     async def plan(self, *planned: PlannedNotification, now: datetime = NOW) -> None:
@@ -56,12 +61,14 @@ class Limited:
         bundles = PostgresBundles(self.database, limits=limits, new_id=uuid4, on_waiting=on_waiting)
         return await bundles.send_due(now=now)
 
-    async def deliver(self, now: datetime, channel: str = "slack") -> list[Notification]:
+    async def deliver(
+        self, now: datetime, channel: str = "slack", response: ChannelResponse = _ACCEPTED
+    ) -> list[Notification]:
         """Deliver everything that is due a moment later; return it."""
         delivered, now = [], now + timedelta(seconds=1)
         while leased := await self.queue.lease(channel, QueueFilter.DUE, limit=50, now=now):
             for each in leased:
-                after, _ = apply_response(each.delivery, Accepted(), RetryPolicy(), now=now, jitter=0)
+                after, _ = apply_response(each.delivery, response, RetryPolicy(), now=now, jitter=0)
                 await self.outcomes.record(DeliveryOutcome(before=each.delivery, after=after), now=now)
                 delivered.append(Notification.FromString(each.record))
         return delivered
@@ -213,3 +220,41 @@ async def test_a_limit_that_is_lifted_releases_what_is_held_and_what_cannot_be_r
     assert await limited.bundle(NOW, TenantLimits()) == {"slack"}
     assert (await limited.states())["HELD"] == 0
     assert decode_notification(planned("a").record).tenant == "acme"
+
+
+async def test_bundles_are_deleted_after_the_retention_as_what_was_in_them(limited: Limited) -> None:
+    await limited.plan(*many(6))
+    await limited.deliver(NOW)
+    await limited.bundle(NOW + 10 * MINUTE)
+    retention = PostgresRetention(limited.database, FakeClock(NOW + 100 * DAY), retention=90 * DAY)
+    await retention.purge()
+    assert (await limited.states())["PENDING"] == 2, "a bundle that was not delivered yet, and the notice's end, stay"
+    await limited.deliver(NOW + 10 * MINUTE)
+    ends = [planned(f"a{number}", NotificationKind.RESOLVED) for number in range(6)]
+    await limited.plan(*ends, now=NOW + 11 * MINUTE)
+    await limited.deliver(NOW + 11 * MINUTE)
+    await retention.purge()
+    assert await limited.deliveries() == []
+    assert await limited.database.fetch("SELECT id FROM notifications") == []
+
+
+async def test_a_fallback_gets_what_is_held_for_the_channel_that_failed_in_a_bundle_only(limited: Limited) -> None:
+    await limited.plan(*many(4))
+    updated = [planned(f"a{number}", NotificationKind.UPDATED) for number in range(4)]
+    await limited.plan(*updated)
+    await limited.deliver(NOW, response=Refused("no"))
+    sent = await limited.deliver(NOW + MINUTE, "email")
+    assert Counter(each.kind for each in sent if each.alert.id[0] == "a") == {Notification.FIRING: 4}
+    await limited.bundle(NOW + 20 * MINUTE)
+    await limited.deliver(NOW + 20 * MINUTE, response=Refused("no"))
+    bundles = [each for each in await limited.deliver(NOW + 21 * MINUTE, "email") if each.HasField("incident")]
+    assert [each.incident.incident.alert_count for each in bundles] == [4]
+
+
+async def test_one_that_was_held_and_is_sent_alone_has_a_fallback_though_another_channel_holds_it_still(
+    limited: Limited,
+) -> None:
+    await limited.plan(*many(4), planned("x", channels=CHANNELS), planned("y"))
+    await limited.bundle(NOW + 10 * MINUTE)
+    await limited.deliver(NOW + 10 * MINUTE, "email", Refused("no"))
+    assert "x" in [each.alert.id for each in await limited.deliver(NOW + 11 * MINUTE, "pager")]

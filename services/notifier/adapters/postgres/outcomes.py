@@ -86,9 +86,13 @@ WHERE bundle_id = $1 AND state = 'HELD' RETURNING {DELIVERY_COLUMNS}
 _SELECT_STATES = "SELECT channel, state FROM deliveries WHERE notification_id = $1"
 _EXHAUST = "UPDATE notifications SET exhausted_at = $2 WHERE id = $1 AND exhausted_at IS NULL RETURNING id"
 
+# Later ones that are held go to the fallback with their bundle.
 _SELECT_FROM_ON = """
 SELECT id, record, ARRAY(SELECT channel FROM deliveries WHERE notification_id = mine.id) AS channels
-FROM notifications AS mine WHERE subject_id = $1 AND sequence >= $2 ORDER BY sequence
+FROM notifications AS mine
+WHERE subject_id = $1 AND sequence >= $2
+  AND (id = $3 OR NOT EXISTS (SELECT 1 FROM deliveries WHERE notification_id = mine.id AND state = 'HELD'))
+ORDER BY sequence
 """
 
 
@@ -232,7 +236,8 @@ class PostgresDeliveryOutcomes:
         self, connection: Connection, failed: Delivery, targets: Sequence[DeliveryTarget], now: datetime
     ) -> frozenset[str]:
         # A fallback that gets the beginning of a subject also gets its end, even if that came in meanwhile.
-        rows = await connection.fetch(_SELECT_FROM_ON, failed.subject_id, failed.sequence) if targets else []
+        about = (failed.subject_id, failed.sequence, failed.notification_id)
+        rows = await connection.fetch(_SELECT_FROM_ON, *about) if targets else []
         deliveries = [
             NewDelivery(row["id"], target.channel, target.fallback_for)
             for row in rows

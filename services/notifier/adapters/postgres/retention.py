@@ -7,6 +7,7 @@ import structlog
 from services.chassis.clock import Clock
 from services.chassis.postgres import Connection, Database
 from services.chassis.request_ids import PURGE_SQL, REQUEST_RETENTION
+from services.notifier.core.bundle import BUNDLE_PREFIX
 
 log = structlog.get_logger()
 
@@ -14,7 +15,7 @@ PURGE_INTERVAL = timedelta(minutes=10)
 
 # What failed stays until somebody has taken care of it: those rows are the only trace of what reached nobody. Of a
 # subject whose last notification is not its end, or whose end was not delivered yet, everything stays: the channels
-# that accepted its beginning get its end.
+# that accepted its beginning get its end. A bundle has no end.
 _DELETE_DELIVERIES = """
 WITH old AS (
     SELECT id FROM notifications AS mine
@@ -22,13 +23,14 @@ WITH old AS (
       AND NOT EXISTS (SELECT 1 FROM deliveries
                       WHERE notification_id = mine.id AND state NOT IN ('DELIVERED', 'SUPERSEDED'))
       -- The end goes last: it shows that the others may go.
-      AND EXISTS (SELECT 1 FROM notifications AS ended
-                  WHERE ended.subject_id = mine.subject_id AND ended.kind = 3 AND ended.created_at < $1
-                    AND NOT EXISTS (SELECT 1 FROM notifications AS later
-                                    WHERE later.subject_id = ended.subject_id AND later.sequence > ended.sequence)
-                    AND (ended.id <> mine.id
-                         OR NOT EXISTS (SELECT 1 FROM notifications AS other
-                                        WHERE other.subject_id = mine.subject_id AND other.id <> mine.id)))
+      AND (starts_with(mine.subject_id, $3)
+           OR EXISTS (SELECT 1 FROM notifications AS ended
+                      WHERE ended.subject_id = mine.subject_id AND ended.kind = 3 AND ended.created_at < $1
+                        AND NOT EXISTS (SELECT 1 FROM notifications AS later
+                                        WHERE later.subject_id = ended.subject_id AND later.sequence > ended.sequence)
+                        AND (ended.id <> mine.id
+                             OR NOT EXISTS (SELECT 1 FROM notifications AS other
+                                            WHERE other.subject_id = mine.subject_id AND other.id <> mine.id))))
     ORDER BY created_at LIMIT $2
     FOR UPDATE SKIP LOCKED
 ), deleted AS (
@@ -60,7 +62,7 @@ class PostgresRetention:
 
     async def _delete_notifications(self, *, before: datetime) -> int:
         async def work(connection: Connection) -> int:
-            ids = [row["id"] for row in await connection.fetch(_DELETE_DELIVERIES, before, _BATCH)]
+            ids = [row["id"] for row in await connection.fetch(_DELETE_DELIVERIES, before, _BATCH, BUNDLE_PREFIX)]
             await connection.execute(_DELETE_NOTIFICATIONS, ids)
             return len(ids)
 
