@@ -1,17 +1,27 @@
 """Whose data: the tenant of the current call, or of the work that runs for a tenant outside of any call."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Generic, TypeVar
 
 from services.chassis.callers import DEFAULT_TENANT, Caller, PermissionDenied, current_caller
 
-__all__ = ["ALL_TENANTS", "DEFAULT_TENANT", "as_tenant", "current_tenant", "is_tenant_name", "tenant_served"]
+__all__ = [
+    "ALL_TENANTS",
+    "DEFAULT_TENANT",
+    "PerTenant",
+    "as_tenant",
+    "current_tenant",
+    "is_tenant_name",
+    "tenant_served",
+]
 
 # Of work on the data of all tenants; no tenant has this name.
 ALL_TENANTS = "*"
 
+_T = TypeVar("_T")
 _NAME = re.compile("[a-z0-9][a-z0-9-]{0,62}")
 _working: ContextVar[str] = ContextVar("tenant", default="")
 
@@ -32,6 +42,26 @@ def as_tenant(tenant: str) -> Iterator[None]:
         yield
     finally:
         _working.reset(token)
+
+
+class PerTenant(Generic[_T]):
+    """One of a kind for each tenant, made when it is first asked for."""
+
+    def __init__(self, make: Callable[[], _T]) -> None:
+        self._make = make
+        self._made: dict[str, _T] = {}
+
+    @property
+    def mine(self) -> _T:
+        """Return the current tenant's."""
+        tenant = current_tenant()
+        if tenant not in self._made:
+            self._made[tenant] = self._make()
+        return self._made[tenant]
+
+    def all(self) -> list[tuple[str, _T]]:
+        """Return those of all tenants that were asked for, with the tenants."""
+        return list(self._made.items())
 
 
 def tenant_served(caller: Caller, wanted: str = ALL_TENANTS) -> str:

@@ -100,11 +100,17 @@ class MemoryIncidents:
         return None if self._rows.is_locked else await self.lock()
 
     async def list_seen(self, limit: int) -> Sequence[TracedAlert]:
-        known = {alert_id for incident, _ in self._rows.incidents.values() for alert_id in incident.alerts}
+        known = self._known()
         first = sorted(self._changed(), key=lambda alert: (alert.fire_time, alert.id))[:limit]
         return [
             TracedAlert(alert=alert, headers=self._headers[alert.id], is_stored=alert.id in known) for alert in first
         ]
+
+    async def list_stored(self, alert_ids: Collection[str]) -> frozenset[str]:
+        return frozenset(self._known() & set(alert_ids))
+
+    def _known(self) -> set[str]:
+        return {alert_id for incident, _ in self._rows.incidents.values() for alert_id in incident.alerts}
 
     def _changed(self) -> list[Alert]:
         return [alert for alert in self._alerts.values() if self._rows.seen_versions.get(alert.id, 0) < alert.version]

@@ -177,9 +177,11 @@ class MemoryAlerts:
             histories={each.episode_key: self._history(each.episode_key) for each in transitions},
         )
 
-    async def save(self, changes: Sequence[tuple[AlertChange, TraceHeaders]]) -> None:
+    async def save(self, changes: Sequence[tuple[AlertChange, TraceHeaders]], *, is_correlated: bool = False) -> None:
         for change, headers in changes:
             self._tables.alerts[change.alert.id] = change.alert
+            if is_correlated:
+                self._tables.incidents.seen_versions[change.alert.id] = change.alert.version
             self._tables.headers[change.alert.id] = headers
             trace_id = trace_id_of(traceparent_of(headers))
             await self.insert_history([replace(entry, trace_id=trace_id) for entry in change.history])

@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Generic, TypeVar
 
 from services.chassis.clock import Clock
 from services.chassis.postgres import Database
-from services.chassis.tenants import DEFAULT_TENANT, as_tenant, current_tenant
+from services.chassis.tenants import DEFAULT_TENANT, PerTenant, as_tenant
 from services.manager.adapters.broadcasters import AlertBroadcaster
 from services.manager.adapters.catalog_cache import CatalogCache
 from services.manager.adapters.incident_broadcaster import IncidentBroadcaster
@@ -24,8 +23,6 @@ from services.manager.core.routing_tree import StoredTree
 from services.manager.core.silence_index import SilenceIndex
 from services.manager.ports.feeds import AlertSubscription, IncidentSubscription
 from services.manager.ports.readers import CatalogReader, OnCallReader, RoutingReader, SilenceReader
-
-_T = TypeVar("_T")
 
 
 class TenantNames:
@@ -44,31 +41,11 @@ class TenantNames:
         self._known = tuple(row["name"] for row in rows)
 
 
-class _PerTenant(Generic[_T]):
-    """One of a kind for each tenant, made when it is first asked for."""
-
-    def __init__(self, make: Callable[[], _T]) -> None:
-        self._make = make
-        self._made: dict[str, _T] = {}
-
-    @property
-    def mine(self) -> _T:
-        """Return the current tenant's."""
-        tenant = current_tenant()
-        if tenant not in self._made:
-            self._made[tenant] = self._make()
-        return self._made[tenant]
-
-    def all(self) -> list[tuple[str, _T]]:
-        """Return those of all tenants that were asked for, with the tenants."""
-        return list(self._made.items())
-
-
 class TenantCatalogs:
     """The catalogs of services."""
 
     def __init__(self, reader: CatalogReader) -> None:
-        self._caches = _PerTenant(lambda: CatalogCache(reader))
+        self._caches = PerTenant(lambda: CatalogCache(reader))
 
     @property
     def current(self) -> Catalog:
@@ -82,7 +59,7 @@ class TenantRouting:
     """The routing trees."""
 
     def __init__(self, reader: RoutingReader) -> None:
-        self._caches = _PerTenant(lambda: RoutingCache(reader))
+        self._caches = PerTenant(lambda: RoutingCache(reader))
 
     @property
     def current(self) -> StoredTree | None:
@@ -96,7 +73,7 @@ class TenantSilences:
     """The silences that have not expired."""
 
     def __init__(self, reader: SilenceReader, clock: Clock) -> None:
-        self._caches = _PerTenant(lambda: SilenceCache(reader, clock))
+        self._caches = PerTenant(lambda: SilenceCache(reader, clock))
 
     def index(self, now: datetime) -> SilenceIndex:
         return self._caches.mine.index(now)
@@ -112,7 +89,7 @@ class TenantOnCall:
     """People, schedules and escalation policies."""
 
     def __init__(self, reader: OnCallReader) -> None:
-        self._caches = _PerTenant(lambda: OnCallCache(reader))
+        self._caches = PerTenant(lambda: OnCallCache(reader))
 
     @property
     def snapshot(self) -> OnCallSnapshot:
@@ -130,7 +107,7 @@ class TenantAlertFeed:
     """The broadcasters of alerts; of tenants whose alerts nobody watches there is nothing to do."""
 
     def __init__(self, make: Callable[[], AlertBroadcaster]) -> None:
-        self._broadcasters = _PerTenant(make)
+        self._broadcasters = PerTenant(make)
         self._is_closed = False
         self._changed = asyncio.Event()
 
@@ -180,7 +157,7 @@ class TenantIncidentFeed:
     """The broadcasters of incidents."""
 
     def __init__(self, make: Callable[[], IncidentBroadcaster]) -> None:
-        self._broadcasters = _PerTenant(make)
+        self._broadcasters = PerTenant(make)
         self._is_closed = False
 
     @property

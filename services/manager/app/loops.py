@@ -28,7 +28,6 @@ from services.manager.adapters.postgres.retention import PostgresRetention
 from services.manager.app.parts import ManagerParts, new_id
 from services.manager.worker.canaries import CanaryWorker
 from services.manager.worker.file_routes import FileRoutesWorker
-from services.manager.worker.incidents import IncidentWorker
 from services.manager.worker.learning import LearningWorker
 from services.manager.worker.retention import RetentionPolicy, RetentionWorker
 from services.manager.worker.rule_endings import RuleEndingWorker
@@ -52,7 +51,7 @@ async def running_loops(parts: ManagerParts) -> AsyncIterator[None]:
     file_routes = FileRoutesWorker(parts.store, parts.routing, parts.receivers, parts.clock)
     endings = RuleEndingWorker(parts.store, parts.dedup_cache, parts.clock, parts.metrics)
     end_alerts = _each(parts, "end alerts of rules", lambda: endings.turn, every=_ENDING_INTERVAL)
-    correlate = _each(parts, "correlate alerts", lambda: _incident_worker(parts).turn)
+    correlate = _each(parts, "correlate alerts", lambda: parts.incidents.mine.turn)
 
     watch_incidents = _loop(parts, parts.watched_incidents.turn, "broadcast incidents", every=INCIDENT_WATCH_INTERVAL)
 
@@ -138,18 +137,6 @@ def _each(
 
 def _silence_worker(parts: ManagerParts) -> SilenceWorker:
     return SilenceWorker(parts.store, parts.silences, parts.matched_alerts, parts.clock, parts.metrics)
-
-
-def _incident_worker(parts: ManagerParts) -> IncidentWorker:
-    return IncidentWorker(
-        parts.store,
-        parts.catalog,
-        parts.routing,
-        parts.on_call,
-        parts.clock,
-        parts.metrics,
-        settings=parts.incident_settings,
-    )
 
 
 def _learning_worker(parts: ManagerParts) -> LearningWorker:

@@ -7,7 +7,7 @@ from services.access.key_snapshot import KeySnapshots
 from services.chassis.health import Health
 from services.chassis.postgres import Database
 from services.chassis.redis import RedisClient
-from services.chassis.tenants import ALL_TENANTS, as_tenant
+from services.chassis.tenants import ALL_TENANTS, PerTenant, as_tenant
 from services.manager.adapters.broadcasters import AlertBroadcaster, RuleBroadcaster
 from services.manager.adapters.incident_broadcaster import IncidentBroadcaster
 from services.manager.adapters.key_source import StoredKeySource
@@ -41,6 +41,7 @@ from services.manager.rpc.rule_commands import RuleChecker
 from services.manager.settings import Settings
 from services.manager.worker.audit import AuditWorker, StoredAuditSink
 from services.manager.worker.default_rules import create_default_rules
+from services.manager.worker.incidents import IncidentWorker
 from services.manager.worker.labels import TransitionLabels
 from services.manager.worker.results import ResultWorker
 from services.manager.worker.tenants import EachTenant
@@ -86,13 +87,25 @@ class ManagerParts:
         self.routing_reader = PostgresRoutingReader(database)
         self.routing = TenantRouting(self.routing_reader)
         self.receivers = NotifierClient(mesh, self.clock)
+        self.incidents = PerTenant(
+            lambda: IncidentWorker(
+                self.store,
+                self.catalog,
+                self.routing,
+                self.on_call,
+                self.clock,
+                self.metrics,
+                settings=self.incident_settings,
+            )
+        )
         self.transitions = TransitionWorker(
             self.store,
             self.dedup_cache,
             TransitionLabels(self.rules, self.catalog),
             self.silences,
+            self.incidents,
             self.clock,
-            self.metrics,
+            metrics=self.metrics,
         )
         self.results = ResultWorker(self.store, self.metrics)
         self.audit, self.audit_sink = AuditWorker(self.store), StoredAuditSink(self.store)

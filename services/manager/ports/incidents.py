@@ -46,6 +46,9 @@ class IncidentTable(Protocol):
     async def list_seen(self, limit: int) -> Sequence[TracedAlert]:
         """Return the first alerts that have changed since `mark_seen`."""
 
+    async def list_stored(self, alert_ids: Collection[str]) -> frozenset[str]:
+        """Return of which of these alerts an incident is stored that has it."""
+
     async def mark_seen(self, alerts: Sequence[Alert]) -> None:
         """Leave these versions of alerts out of `list_seen` from now on."""
 

@@ -105,8 +105,11 @@ class AlertTable(Protocol):
         OpenAlertExistsError. The context has no processed keys: the TransitionTable returns them.
         """
 
-    async def save(self, changes: Sequence[tuple[AlertChange, TraceHeaders]]) -> None:
-        """Write alerts and history, each with its trace context; watchers are notified at the commit."""
+    async def save(self, changes: Sequence[tuple[AlertChange, TraceHeaders]], *, is_correlated: bool = False) -> None:
+        """Write alerts and history, each with its trace context; watchers are notified at the commit.
+
+        Alerts whose changes are correlated in this transaction are not in `list_seen` of the incidents.
+        """
 
     async def get_for_update(self, alert_id: str) -> Alert | None:
         """Return an alert, which no other transaction changes until this one ends."""

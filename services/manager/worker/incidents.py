@@ -1,16 +1,24 @@
 """Correlate alerts into incidents, run what is due, and notify receivers, a batch in a transaction.
 
-Which alerts have changed since incidents knew them is a column of the database, written in the transaction that changes
+Whoever changes alerts by the evaluator's transitions correlates them in the same transaction, so nothing is read back
+that was just written. All other changes, and those for which it was not the time, are taken by this worker's turns:
+which alerts have changed since incidents knew them is a column of the database, written in the transaction that changes
 the incidents; so is the outbox, from which receivers are notified. So after a kill at any instant nothing is missed and
-nothing done twice, whichever instance goes on. One transaction at a time holds the incidents, so no two instances open
-an incident for alerts that belong together, and no two notify of the same thing. One that finds them held does not
-queue up, but looks again soon: instances that took turns would read each other's writes all the time. Each instance
-keeps the open ones in memory, and reads what others have written since its last turn: of what a person's command has
-changed, the first instance that comes notifies.
+nothing done twice, whichever instance goes on.
+
+One transaction at a time holds the incidents, so no two instances open an incident for alerts that belong together, and
+no two notify of the same thing. One that finds them held does not queue up, but leaves the alerts to a turn, which
+looks again soon: instances that took turns would read each other's writes all the time. Since nobody waits for the
+incidents while it has alerts to itself, and whoever has both took the alerts first or waits for them alone, there is no
+deadlock. Each instance keeps the open ones in memory, alone with them from before its transaction begins until it has
+ended, and reads what others have written since: of what a person's command has changed, the first instance that comes
+notifies. After a failure nobody knows whether the transaction was committed: what is stored is read again.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import structlog
 
@@ -25,7 +33,7 @@ from services.manager.messages.alerts import rule_labels_of
 from services.manager.metrics import Metrics
 from services.manager.ports.feeds import CatalogFeed, OnCallFeed, RoutingFeed
 from services.manager.ports.incidents import TracedAlert
-from services.manager.ports.tables import Store, Transaction
+from services.manager.ports.tables import OpenAlertExistsError, Store, Transaction
 
 log = structlog.get_logger()
 
@@ -60,36 +68,73 @@ class IncidentWorker:
         self._batch = batch
         self._open = OpenIncidents(settings)
         self._revision = -1
+        self._lock = asyncio.Lock()
+        # What the present transaction has written, and its revision.
+        self._written: tuple[int, Sequence[IncidentChange]] | None = None
 
     async def turn(self) -> timedelta:
         """Take one batch, and run what is due; return after which time more has to be done."""
-        try:
-            taken = await self._take_batch()
-        except BaseException:
-            # What is in memory may not have been stored: it is read again.
-            self._open, self._revision = OpenIncidents(self._settings), -1
-            raise
-        if taken is None:
-            return _BUSY_INTERVAL
-        now = self._clock.now()
-        if taken == self._batch or self._open.has_work(now):
-            return timedelta()
-        due = self._open.next_due()
-        return _INTERVAL if due is None else min(_INTERVAL, due - now)
-
-    async def _take_batch(self) -> int | None:
-        """Return how many alerts were taken; None where another instance is at it."""
-        now = self._clock.now()
         if self._revision < 0:
-            await self._read_stored(now)
-        async with self._store.transaction() as transaction:
-            # Most turns have nothing to do, and wait for no other instance.
-            if not self._open.has_work(now) and not await transaction.incidents.has_news(self._revision):
-                return 0
-            revision = await transaction.incidents.try_lock()
-            if revision is None:
-                return None
-            seen, changes = await self._advance(transaction, revision, now)
+            await self._read_stored()
+        async with self.alone() as is_alone:
+            now = self._clock.now()
+            if not is_alone:
+                return _BUSY_INTERVAL
+            async with self._store.transaction() as transaction:
+                # Most turns have nothing to do, and wait for no other instance.
+                if not self._open.has_work(now) and not await transaction.incidents.has_news(self._revision):
+                    return self._pause()
+                revision = await self.begin(transaction)
+                if revision is None:
+                    return _BUSY_INTERVAL
+                seen = await transaction.incidents.list_seen(self._batch)
+                await self.advance(transaction, revision, seen)
+                await transaction.incidents.mark_seen([each.alert for each in seen])
+        return timedelta() if len(seen) == self._batch else self._pause()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[bool]:
+        """Be alone with the incidents in memory for a transaction of the block; false while they are to be read.
+
+        That may take seconds, so nobody waits for it.
+        """
+        if self._revision < 0:
+            yield False
+            return
+        async with self._lock:
+            self._written = None
+            try:
+                yield True
+            except OpenAlertExistsError:
+                # Alerts are written before incidents: these are as they were.
+                raise
+            except BaseException:
+                self._open, self._revision = OpenIncidents(self._settings), -1
+                raise
+            if self._written is not None:
+                self._committed(*self._written)
+
+    async def begin(self, transaction: Transaction) -> int | None:
+        """Return the revision of what is to be written, alone with what is stored until the transaction ends.
+
+        None while another instance is at it, and after a failure.
+        """
+        return None if self._revision < 0 else await transaction.incidents.try_lock()
+
+    async def advance(self, transaction: Transaction, revision: int, seen: Sequence[TracedAlert]) -> None:
+        """Decide about these alerts and what is due, and write it."""
+        now = self._clock.now()
+        reopen = self._settings.correlation.reopen
+        self._open.put(await transaction.incidents.list_changed(self._revision, resolved_after=now - reopen))
+        self._open.drop_old(now)
+        before = self._open.known()
+        exhausted = await transaction.notifications.take_exhausted(self._batch)
+        changes = self._open.advance(list(map(_seen, seen)), self._context(exhausted), now)
+        await transaction.incidents.save(changes, revision, before=before)
+        await _insert_notifications(transaction, changes, seen)
+        self._written = revision, changes
+
+    def _committed(self, revision: int, changes: Sequence[IncidentChange]) -> None:
         self._revision = revision if changes else revision - 1
         self._metrics.incidents_changed(change.reason for change in changes)
         self._metrics.notified(each.reason for change in changes for each in change.notifications)
@@ -101,34 +146,25 @@ class IncidentWorker:
                 reason=change.reason.value,
                 notified=[f"{each.kind} {','.join(each.receivers)}: {each.comment}" for each in change.notifications],
             )
-        return len(seen)
 
-    async def _read_stored(self, now: datetime) -> None:
+    def _pause(self) -> timedelta:
+        now = self._clock.now()
+        if self._open.has_work(now):
+            return timedelta()
+        due = self._open.next_due()
+        return _INTERVAL if due is None else min(_INTERVAL, due - now)
+
+    async def _read_stored(self) -> None:
         """Read all that alerts may join. It may take seconds, so nobody is kept from incidents meanwhile.
 
         What others write in this time has a later revision, and is read by the next batch before it decides anything.
         """
+        read = OpenIncidents(self._settings)
         async with self._store.transaction() as transaction:
             revision = await transaction.incidents.revision()
-            since = now - self._settings.correlation.reopen
-            self._open.put(await transaction.incidents.list_changed(-1, resolved_after=since))
-        self._revision = revision
-
-    async def _advance(
-        self, transaction: Transaction, revision: int, now: datetime
-    ) -> tuple[Sequence[TracedAlert], Sequence[IncidentChange]]:
-        """Decide about what is new, alone with the incidents, and write it."""
-        reopen = self._settings.correlation.reopen
-        self._open.put(await transaction.incidents.list_changed(self._revision, resolved_after=now - reopen))
-        self._open.drop_old(now)
-        before = self._open.known()
-        seen = await transaction.incidents.list_seen(self._batch)
-        exhausted = await transaction.notifications.take_exhausted(self._batch)
-        changes = self._open.advance(list(map(_seen, seen)), self._context(exhausted), now)
-        await transaction.incidents.save(changes, revision, before=before)
-        await transaction.incidents.mark_seen([each.alert for each in seen])
-        await _insert_notifications(transaction, changes, seen)
-        return seen, changes
+            since = self._clock.now() - self._settings.correlation.reopen
+            read.put(await transaction.incidents.list_changed(-1, resolved_after=since))
+        self._open, self._revision = read, revision
 
     def _context(self, exhausted: Mapping[str, frozenset[str]]) -> IncidentContext:
         catalog, routing = self._catalog.current, self._routing.current

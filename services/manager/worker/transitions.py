@@ -1,4 +1,4 @@
-"""Consume the evaluator's transitions: alerts, their history and notifications, committed together."""
+"""Consume the evaluator's transitions: alerts, their incidents, histories and notifications, committed together."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,7 +12,7 @@ from services.chassis.clock import Clock
 from services.chassis.failures import StoreConflict
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import context_of, in_trace_of, links_of, trace_headers, tracer
-from services.chassis.tenants import as_tenant, is_tenant_name
+from services.chassis.tenants import PerTenant, as_tenant, is_tenant_name
 from services.contract.timestamps import datetime_of
 from services.domain.fingerprint import open_key
 from services.domain.severity import Severity
@@ -21,12 +21,14 @@ from services.domain.trace_context import TraceHeaders, traceparent_of
 from services.manager.core.alert import AlertSubject
 from services.manager.core.alert_changes import AlertChange
 from services.manager.core.alert_lifecycle import AlertReason, Ended, Evaluation, Fired, Observation
-from services.manager.core.transitions import ReceivedTransition, TransitionOutcome, decide
+from services.manager.core.transitions import ReceivedTransition, TransitionContext, TransitionOutcome, decide
 from services.manager.messages.alerts import UnusableRecordError
 from services.manager.metrics import Metrics
 from services.manager.ports.feeds import DedupCache, SilenceFeed
-from services.manager.ports.tables import OpenAlertExistsError, Store
+from services.manager.ports.incidents import TracedAlert
+from services.manager.ports.tables import OpenAlertExistsError, Store, Transaction
 from services.manager.worker.canaries import forward_canaries, is_canary
+from services.manager.worker.incidents import IncidentWorker
 from services.manager.worker.labels import TransitionLabels
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition
 
@@ -50,13 +52,16 @@ class TransitionWorker:
         dedup_cache: DedupCache,
         labels: TransitionLabels,
         silences: SilenceFeed,
+        incidents: PerTenant[IncidentWorker],
         clock: Clock,
+        *,
         metrics: Metrics,
     ) -> None:
         self._store = store
         self._dedup_cache = dedup_cache
         self._labels = labels
         self._silences = silences
+        self._incidents = incidents
         self._clock = clock
         self._metrics = metrics
 
@@ -114,7 +119,8 @@ class TransitionWorker:
     async def _record_once(
         self, transitions: Sequence[ReceivedTransition], records: Sequence[Record], expected_new: Collection[str]
     ) -> list[TransitionOutcome]:
-        async with self._store.transaction() as transaction:
+        incidents = self._incidents.mine
+        async with incidents.alone() as is_alone, self._store.transaction() as transaction:
             context = await transaction.alerts.load_for_update(transitions, expected_new=expected_new)
             processed = await transaction.transitions.insert(transitions)
             now = self._clock.now()
@@ -125,7 +131,12 @@ class TransitionWorker:
                 for outcome in outcomes
             ):
                 raise OpenAlertExistsError
-            await transaction.alerts.save(_traced_changes(outcomes, records))
+            changes = _traced_changes(outcomes, records)
+            revision = await incidents.begin(transaction) if is_alone and changes else None
+            await transaction.alerts.save(changes, is_correlated=revision is not None)
+            if revision is not None:
+                seen = await _seen(transaction, changes, context)
+                await incidents.advance(transaction, revision, seen)
         return outcomes
 
     def _report(self, outcomes: Sequence[TransitionOutcome], records: Sequence[Record]) -> None:
@@ -224,6 +235,19 @@ def _resolved(outcomes: Sequence[TransitionOutcome]) -> list[str]:
     """Return the open keys whose alert is resolved after this batch."""
     last = {outcome.transition.open_key: outcome.change for outcome in outcomes if outcome.change is not None}
     return [key for key, change in last.items() if not change.alert.is_open]
+
+
+async def _seen(
+    transaction: Transaction, changes: Sequence[tuple[AlertChange, TraceHeaders]], before: TransitionContext
+) -> list[TracedAlert]:
+    """Return the changed alerts as incidents see them, the first ones first; new ones are in no incident."""
+    known = {alert.id for alert in before.open_alerts.values()}
+    last = {change.alert.id: (change.alert, headers) for change, headers in changes}
+    stored = await transaction.incidents.list_stored(known & last.keys())
+    traced = [
+        TracedAlert(alert=alert, headers=headers, is_stored=alert.id in stored) for alert, headers in last.values()
+    ]
+    return sorted(traced, key=lambda each: (each.alert.fire_time, each.alert.id))
 
 
 def _traced_changes(

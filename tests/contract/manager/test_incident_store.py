@@ -102,7 +102,11 @@ async def load(stored: Stored, *names: str) -> dict[str, Incident]:
 
 
 async def decide_alerts(
-    stored: Stored, kind: type[Fired] | type[Ended], *resources: str, headers: TraceHeaders = ()
+    stored: Stored,
+    kind: type[Fired] | type[Ended],
+    *resources: str,
+    headers: TraceHeaders = (),
+    is_correlated: bool = False,
 ) -> None:
     """Let alerts fire or end."""
     transitions = [a_transition(kind, subject=a_subject(resource)) for resource in resources]
@@ -110,7 +114,8 @@ async def decide_alerts(
         context = await transaction.alerts.load_for_update(transitions, expected_new=())
         await transaction.transitions.insert(transitions)
         _, outcomes = decide(context, transitions, NOW)
-        await transaction.alerts.save([(change, headers) for outcome in outcomes for change in outcome.changes])
+        changes = [(change, headers) for outcome in outcomes for change in outcome.changes]
+        await transaction.alerts.save(changes, is_correlated=is_correlated)
 
 
 async def seen(stored: Stored, limit: int = 10, *, mark: bool = False) -> list[tuple[str, bool]]:
@@ -125,6 +130,20 @@ class IncidentContract(ABC):
     @pytest.fixture
     @abstractmethod
     def stored(self) -> Stored: ...
+
+    async def test_alerts_that_are_correlated_where_they_change_are_not_seen_again(self, stored: Stored) -> None:
+        await decide_alerts(stored, Fired, "a", is_correlated=True)
+        await decide_alerts(stored, Fired, "b")
+        assert await seen(stored) == [("b", False)]
+        await decide_alerts(stored, Ended, "a", "b", is_correlated=True)
+        assert await seen(stored) == []
+
+    async def test_which_alerts_have_an_incident_that_is_stored(self, stored: Stored) -> None:
+        opened = open_incident(alert("a"), now=NOW)
+        await save(stored, opened)
+        async with stored.store.transaction() as transaction:
+            assert await transaction.incidents.list_stored(["a", "b"]) == {"a"}
+            assert await transaction.incidents.list_stored([]) == frozenset()
 
     async def test_an_incident_comes_back_as_it_was(self, stored: Stored) -> None:
         opened = open_incident(alert("a"), now=NOW)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from services.chassis.failures import StoreUnavailable
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import exposition, telemetry
+from services.chassis.tenants import PerTenant
 from services.domain.severity import Severity
 from services.manager.adapters.broadcasters import RuleBroadcaster
 from services.manager.adapters.catalog_cache import CatalogCache
@@ -18,13 +20,18 @@ from services.manager.adapters.silence_cache import SilenceCache
 from services.manager.core.alert import AlertHistoryKind
 from services.manager.core.alert_changes import AlertChange, AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertReason, AlertState, Ended, Fired
+from services.manager.core.incident import IncidentState
+from services.manager.core.incident_batch import IncidentSettings
 from services.manager.core.transitions import ReceivedTransition, TransitionContext, decide
 from services.manager.metrics import Metrics
+from services.manager.worker.incidents import IncidentWorker
 from services.manager.worker.labels import TransitionLabels
 from services.manager.worker.transitions import TransitionWorker
 from tests.fakes.clock import FakeClock
+from tests.fakes.incidents import FixedRouting
 from tests.fakes.manager import MemoryStore
 from tests.fakes.manager_readers import MemoryCatalogReader, MemoryDedupCache, MemoryRuleReader, MemorySilenceReader
+from tests.fakes.on_call import FixedOnCall
 from tests.fakes.transitions import NOW, START, WINDOW, a_subject, a_transition
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 
@@ -168,11 +175,12 @@ def record(transition: ReceivedTransition, offset: int = 0) -> Record:
 
 @dataclass
 class World:
-    """A worker whose cache may be wrong and whose store may lose commits."""
+    """A worker whose cache may be wrong and whose store may lose commits, and the one that shares incidents with it."""
 
     store: MemoryStore
     dedup_cache: MemoryDedupCache
     worker: TransitionWorker
+    incidents: IncidentWorker
 
     async def process(self, *transitions: ReceivedTransition) -> None:
         """Process as the consumer does: again until it succeeds."""
@@ -183,12 +191,27 @@ class World:
                 continue
             return
 
+    async def turn(self) -> None:
+        """Let what was not correlated at once be so."""
+        self.store.tables.incidents.is_locked = False
+        await self.incidents.turn()
+
+    def notified(self) -> list[tuple[str, str]]:
+        return sorted((each.id, each.kind.value) for each, _ in self.store.tables.outbox)
+
 
 def new_world() -> World:
     store, dedup_cache = MemoryStore(), MemoryDedupCache()
     labels = TransitionLabels(RuleBroadcaster(MemoryRuleReader(store)), CatalogCache(MemoryCatalogReader(store)))
     silences = SilenceCache(MemorySilenceReader(store), FakeClock(NOW))
-    return World(store, dedup_cache, TransitionWorker(store, dedup_cache, labels, silences, FakeClock(NOW), Metrics()))
+    clock, metrics, catalog = FakeClock(NOW), Metrics(), CatalogCache(MemoryCatalogReader(store))
+    workers = PerTenant(
+        lambda: IncidentWorker(
+            store, catalog, FixedRouting(), FixedOnCall(), clock, metrics, settings=IncidentSettings()
+        )
+    )
+    worker = TransitionWorker(store, dedup_cache, labels, silences, workers, clock, metrics=metrics)
+    return World(store, dedup_cache, worker, workers.mine)
 
 
 @pytest.fixture
@@ -207,7 +230,9 @@ transitions = st.builds(
     st.integers(0, 2),
     st.integers(1, 2),
 )
-disturbances = st.sampled_from(["", "", "redis forgets", "redis is stale", "redis is away", "commit is lost"])
+disturbances = st.sampled_from(
+    ["", "", "redis forgets", "redis is stale", "redis is away", "commit is lost", "incidents are held"]
+)
 
 
 @given(st.lists(st.tuples(st.lists(transitions, min_size=1, max_size=4), disturbances), max_size=6))
@@ -217,12 +242,17 @@ def test_whatever_the_cache_answers_and_the_store_loses_the_alerts_are_the_same(
 ) -> None:
     async def scenario() -> None:
         calm, disturbed = new_world(), new_world()
+        await calm.turn()
         for batch, disturbance in batches:
             await calm.process(*batch)
             _disturb(disturbed, disturbance)
             await disturbed.process(*batch)
-        assert disturbed.store.tables.alerts == calm.store.tables.alerts
-        assert disturbed.store.tables.history == calm.store.tables.history
+            await disturbed.turn()
+        one, other = disturbed.store.tables, calm.store.tables
+        assert (one.alerts, one.history) == (other.alerts, other.history)
+        assert one.incidents.seen_versions == other.incidents.seen_versions
+        assert one.incidents.history == other.incidents.history
+        assert disturbed.notified() == calm.notified()
 
     asyncio.run(scenario())
 
@@ -235,6 +265,7 @@ def _disturb(world: World, disturbance: str) -> None:
         world.dedup_cache.keys |= {a_subject("a").open_key, a_subject("b").open_key}
     if disturbance == "commit is lost":
         world.store.fail_commits = 2
+    world.store.tables.incidents.is_locked = disturbance == "incidents are held"
 
 
 @given(st.lists(transitions, max_size=12))
@@ -251,6 +282,68 @@ def test_delivering_everything_twice_in_any_batches_equals_once(sent: list[Recei
         assert twice.store.tables.history == once.store.tables.history
 
     asyncio.run(scenario())
+
+
+async def test_alerts_become_incidents_in_their_own_transaction(world: World) -> None:
+    await world.turn()
+    await world.process(a_transition(), a_transition(subject=a_subject("other")))
+    tables = world.store.tables
+    assert len(tables.incidents.incidents) == len(tables.outbox) == 2
+    assert tables.incidents.seen_versions == {alert.id: alert.version for alert in tables.alerts.values()}
+    await world.process(a_transition(Ended, window=1))
+    assert [kind for _, kind in world.notified()].count("RESOLVED") == 1
+    revision = tables.incidents.revision
+    await world.turn()
+    assert tables.incidents.revision == revision
+
+
+async def test_alerts_wait_for_no_other_instance_to_be_stored(world: World) -> None:
+    await world.turn()
+    world.store.tables.incidents.is_locked = True
+    await world.process(a_transition())
+    assert len(world.store.tables.alerts) == 1
+    assert not world.store.tables.outbox
+    await world.turn()
+    assert len(world.store.tables.outbox) == 1
+
+
+async def test_after_a_lost_commit_incidents_are_read_again(world: World) -> None:
+    await world.turn()
+    world.store.fail_commits = 1
+    with pytest.raises(StoreUnavailable):
+        await world.worker.handle([record(a_transition())])
+    # Before they are read, alerts are stored alone.
+    await world.process(a_transition())
+    assert not world.store.tables.outbox
+    await world.turn()
+    await world.turn()
+    assert len(world.store.tables.outbox) == len(world.store.tables.incidents.incidents) == 1
+
+
+async def test_a_wrong_guess_leaves_incidents_in_memory(world: World) -> None:
+    await world.turn()
+    await world.process(a_transition())
+    world.dedup_cache.keys.clear()
+    await world.process(a_transition(window=1))
+    await world.process(a_transition(subject=a_subject("other")))
+    # None of them is left to the next turn.
+    assert len(world.store.tables.outbox) == 2
+
+
+async def test_what_incidents_know_for_long_opens_none_again(world: World) -> None:
+    await world.turn()
+    await world.process(a_transition())
+    ((incident, _),) = world.store.tables.incidents.incidents.values()
+    old = replace(incident, state=IncidentState.RESOLVED, resolve_time=NOW - timedelta(days=1))
+    # Another instance has resolved it, long ago.
+    rows = world.store.tables.incidents
+    rows.incidents[incident.id], rows.revision = (old, rows.revision + 1), rows.revision + 1
+    stranger = new_world()
+    stranger.store.tenants = world.store.tenants
+    await stranger.turn()
+    await stranger.process(a_transition(Ended, window=1))
+    assert len(stranger.store.tables.incidents.incidents) == 1
+    assert len(stranger.store.tables.outbox) == 1
 
 
 async def test_a_cached_key_without_a_commit_loses_nothing(world: World) -> None:

@@ -64,8 +64,8 @@ unnest(
 """
 _SILENCED_BY = "changed.silenced_by::text[]"
 _INSERT_ALERTS = f"""
-INSERT INTO alerts ({ALERT_COLUMNS}, traceparent)
-SELECT {ALERT_COLUMNS.replace("silenced_by", _SILENCED_BY)}, traceparent
+INSERT INTO alerts ({ALERT_COLUMNS}, traceparent, correlated_version)
+SELECT {ALERT_COLUMNS.replace("silenced_by", _SILENCED_BY)}, traceparent, CASE WHEN $28::boolean THEN version ELSE 0 END
 FROM {_ALERT_VALUES} AS changed ({ALERT_COLUMNS}, traceparent)
 """
 # Rule, resource and fire time of an alert never change.
@@ -92,7 +92,8 @@ UPDATE alerts SET
     last_firing_time = changed.last_firing_time,
     version = changed.version,
     update_time = changed.update_time,
-    traceparent = changed.traceparent
+    traceparent = changed.traceparent,
+    correlated_version = CASE WHEN $28::boolean THEN changed.version ELSE correlated_version END
 FROM {_ALERT_VALUES} AS changed ({ALERT_COLUMNS}, traceparent)
 WHERE alerts.tenant = current_tenant() AND alerts.id = changed.id
 """
@@ -160,7 +161,7 @@ class PostgresAlerts:
         alerts = self._load(await self._connection.fetch(_SELECT_OPEN_FOR_UPDATE, known))
         return TransitionContext(open_alerts={alert.subject.open_key: alert for alert in alerts}, histories=histories)
 
-    async def save(self, changes: Sequence[tuple[AlertChange, TraceHeaders]]) -> None:
+    async def save(self, changes: Sequence[tuple[AlertChange, TraceHeaders]], *, is_correlated: bool = False) -> None:
         if not changes:
             return
         final = {
@@ -169,9 +170,9 @@ class PostgresAlerts:
         }
         # Updates first: an alert that ends makes room for one of the same group that begins.
         if loaded := [row for alert_id, row in final.items() if alert_id in self._loaded]:
-            await self._connection.execute(_UPDATE_ALERTS, *columns(loaded))
+            await self._connection.execute(_UPDATE_ALERTS, *columns(loaded), is_correlated)
         if new := [row for alert_id, row in final.items() if alert_id not in self._loaded]:
-            await self._insert_alerts(new)
+            await self._insert_alerts(new, is_correlated=is_correlated)
         await self.insert_history(
             [
                 replace(entry, trace_id=trace_id_of(traceparent_of(headers)))
@@ -211,9 +212,9 @@ class PostgresAlerts:
         self._loaded.update(alert.id for alert in alerts)
         return alerts
 
-    async def _insert_alerts(self, rows: Sequence[tuple[Any, ...]]) -> None:
+    async def _insert_alerts(self, rows: Sequence[tuple[Any, ...]], *, is_correlated: bool) -> None:
         try:
-            await self._connection.execute(_INSERT_ALERTS, *columns(rows))
+            await self._connection.execute(_INSERT_ALERTS, *columns(rows), is_correlated)
         except UniqueViolationError as error:
             raise OpenAlertExistsError from error
 

@@ -77,6 +77,7 @@ _SELECT_SEEN = f"""
 SELECT {ALERT_COLUMNS}, traceparent, EXISTS (SELECT FROM incident_alerts WHERE alert_id = alerts.id) AS is_stored
 FROM alerts WHERE tenant = current_tenant() AND correlated_version < version ORDER BY fire_time, id LIMIT $1
 """
+_SELECT_STORED = "SELECT DISTINCT alert_id FROM incident_alerts WHERE alert_id = ANY($1)"
 # A version that was written meanwhile stays to be seen.
 _MARK_SEEN = """
 UPDATE alerts SET correlated_version = seen.version
@@ -188,6 +189,10 @@ class PostgresIncidents:
             TracedAlert(alert=alert_of(row), headers=headers_of(row["traceparent"]), is_stored=row["is_stored"])
             for row in rows
         ]
+
+    async def list_stored(self, alert_ids: Collection[str]) -> frozenset[str]:
+        rows = await self._connection.fetch(_SELECT_STORED, list(alert_ids)) if alert_ids else ()
+        return frozenset(row["alert_id"] for row in rows)
 
     async def mark_seen(self, alerts: Sequence[Alert]) -> None:
         if alerts:
