@@ -264,6 +264,12 @@ def test_columns_without_sums_have_none() -> None:
     assert list(counts.take(np.array([2]), ("counted",)).numbers()) == ["counted"]
 
 
+def test_sums_are_exact_where_several_numbers_are_of_one_row() -> None:
+    sums = Aggregates(("sum",), size=3)
+    sums.merge_all(np.array([2, 1, 2, 2]), {"sum": np.array([1e17, 0.25, 0.5, -1e17])})
+    assert sums.numbers()["sum"].tolist() == [0.0, 0.25, 0.5]
+
+
 def test_folded_totals_of_a_revision_share_a_window_that_closes_with_them() -> None:
     windows = numbering.WindowNumbers()
     totals = windows.add(("bucketing", 0), 0, 5, is_open=True)

@@ -72,6 +72,22 @@ def test_a_group_with_an_alert_stays_and_counts() -> None:
     assert driver.observe(*rows("count", "z", 3, pane=20), event=21).beyond_limit == {}
 
 
+def test_a_group_with_an_alert_has_a_pane_also_in_a_window_that_refused_another() -> None:
+    driver = StageDriver.with_rules(COUNT, limit=THREE)
+    assert driver.flush(*rows("count", "z", 3), event=1) == ["FIRING z 0"]
+    assert driver.observe(*rows("count", "abcd", pane=10), event=11).beyond_limit == {"count": 1}
+    assert driver.observe(*rows("count", "ez", 3, pane=10), event=12).beyond_limit == {"count": 3}
+
+
+def test_totals_of_a_group_that_a_rule_counts_have_a_pane_also_where_others_were_refused() -> None:
+    rate = rule("count", "rate >= 0.5 && count > 2")
+    driver = StageDriver.with_rules(rate, limit=GroupLimit(of_tenants=TenantLimits.parse("4")))
+    driver.observe(*rows("count", "ab"), event=1)
+    driver.observe(*[scope_row(1, rate, group=(group,)) for group in "xyz"], event=2)
+    assert driver.flush(*rows("count", "a", 3), scope_row(5, rate), event=3) == ["FIRING a 0"]
+    assert driver.transitions[-1].window.total == 5
+
+
 def test_totals_count_like_a_rule_and_decide_for_their_readers() -> None:
     rate = rule("count", "rate >= 0.5 && count > 2")
     driver = StageDriver.with_rules(rate, limit=GroupLimit(of_tenants=TenantLimits.parse("4")))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.events import Ints, RowMask
 from services.evaluator.core.records import Group
 from services.evaluator.core.window.code_index import NO_SLOT
@@ -26,6 +27,12 @@ class Admission:
     # Of totals, the windows of the rules that read them: what has a pane in one of them has one here.
     readers: Sequence[Window] = ()
 
+    @property
+    def takes_none(self) -> bool:
+        """Whether no further group gets a pane, whichever it is: one was refused, and nothing else decides."""
+        is_full = self.window.overflow is not None and self.window.limit_reached is not None
+        return is_full and not (any(self.alerts) or self.totals is not None or self.readers)
+
 
 def place_rows(
     table: PaneTable, windows: Sequence[Window], admissions: Sequence[Admission], places: Ints, groups: Ints
@@ -33,33 +40,54 @@ def place_rows(
     """Return the number of the window of each row's pane: its own, or the one of what is beyond the limit.
 
     Rows are given in the order of their records, each by the place of its window in `windows` and by its group. Of
-    windows without an admission each group has a pane.
+    windows without an admission each group has a pane. What takes no decision is found for all windows at once: a
+    tenant beyond its limit may have a row in each of hundreds.
     """
-    tenants = table.tenants.room(table.windows) if table.tenants.limit.limits_tenants else None
     own = np.array([window.number for window in windows], dtype=np.int64)
     numbers = own[places]
-    # Totals first, because they decide for rules.
-    for admission in sorted(admissions, key=lambda each: not each.window.is_totals):
-        rows = np.flatnonzero(numbers == admission.window.number)
-        beyond = rows[_are_beyond(table, admission, groups[rows], tenants)]
-        if len(beyond):
-            numbers[beyond] = table.windows.overflow(admission.window).number
+    near = np.zeros(table.windows.size, dtype=bool)
+    near[[admission.window.number for admission in admissions]] = True
+    rows = np.flatnonzero(near[numbers])
+    overflows = table.windows.overflows(own)
+    beyond = table.find(overflows[places[rows]], groups[rows]) != NO_SLOT
+    is_open = np.array([window.is_open for window in windows], dtype=bool)
+    new = rows[~beyond & is_open[places[rows]]]
+    new = new[table.find(numbers[new], groups[new]) == NO_SLOT]
+    refused = _refused(table, admissions, numbers[new], groups[new])
+    for number in distinct_integers(numbers[new[refused]]).tolist():
+        table.windows.overflow(table.windows[number])
+    rows = np.concatenate([rows[beyond], new[refused]])
+    numbers[rows] = table.windows.overflows(own)[places[rows]]
     return numbers
 
 
-def _are_beyond(table: PaneTable, admission: Admission, groups: Ints, tenants: TenantRoom | None) -> RowMask:
-    """Return which of these groups are beyond the limit; give the others panes."""
-    stays = _have_panes(table, admission.window.overflow, groups)
-    if not admission.window.is_open:
-        return stays
-    is_new = ~stays & ~_have_panes(table, admission.window, groups)
-    new, firsts = np.unique(groups[is_new], return_index=True)
+def _refused(table: PaneTable, admissions: Sequence[Admission], numbers: Ints, groups: Ints) -> RowMask:
+    """Return which of these rows, none of which has a pane, get none; give panes to the groups of the others."""
+    takes_none = np.zeros(table.windows.size, dtype=bool)
+    takes_none[[each.window.number for each in admissions if each.takes_none]] = True
+    refused: RowMask = takes_none[numbers]
+    undecided = np.flatnonzero(~refused)
+    if not len(undecided):
+        return refused
+    tenants = table.tenants.room(table.windows) if table.tenants.limit.limits_tenants else None
+    # Totals first, because they decide for rules.
+    for admission in sorted(admissions, key=lambda each: not each.window.is_totals):
+        rows = undecided[numbers[undecided] == admission.window.number]
+        if len(rows):
+            admitted = _admit(table, admission, groups[rows], tenants)
+            refused[rows] = ~np.isin(groups[rows], admitted)
+    return refused
+
+
+def _admit(table: PaneTable, admission: Admission, groups: Ints, tenants: TenantRoom | None) -> Ints:
+    """Give panes to those of the groups that get one, the first ones first; return these."""
+    new, firsts = np.unique(groups, return_index=True)
     new = new[np.argsort(firsts)]
     admitted = new[_are_admitted(table, admission, new, tenants)]
     table.find(np.full(len(admitted), admission.window.number), admitted, is_adding=True)
     if tenants is not None:
         tenants.added(admission.window, _panes(table, admission.window))
-    return stays | (is_new & ~np.isin(groups, admitted))
+    return admitted
 
 
 def _are_admitted(table: PaneTable, admission: Admission, groups: Ints, tenants: TenantRoom | None) -> RowMask:

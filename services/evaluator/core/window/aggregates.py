@@ -116,7 +116,7 @@ class Aggregates:
         for name, values in self._columns.items():
             merge = COLUMNS[name].merge
             values[distinct] = merge(values[distinct], merge.reduceat(numbers[name][order], starts))
-        if self._sums is not None:
+        if self._sums is not None and numbers[SUM].any():
             self._sums.add_all(distinct, np.split(numbers[SUM][order], starts[1:]))
 
     def numbers(self) -> NumberColumns:

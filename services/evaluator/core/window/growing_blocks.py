@@ -88,12 +88,17 @@ class GrowingBlocks:
         """Return these columns of these rows, in this order."""
         return {name: self._columns[name][rows] for name in names}
 
-    def added(self, new: NewRows, rows: Ints, chosen: Ints) -> tuple[Ints, NumberColumns]:
-        """Return what some of the new rows add to those that they replace, as numbers to merge; and the revisions."""
-        former = rows[chosen][rows[chosen] != NO_SLOT]
+    def added(self, new: NewRows, rows: Ints, chosen: Ints) -> tuple[Ints, NumberColumns, Ints]:
+        """Return what some of the new rows add to those that they replace, as numbers to merge.
+
+        Of each number also which of the new rows it is of, and the revision of the rules.
+        """
+        replacing = chosen[rows[chosen] != NO_SLOT]
+        former = rows[replacing]
         taken = minus(self.take(former))
         numbers = {name: np.concatenate([new.numbers[name][chosen], taken[name]]) for name in NAMES}
-        return np.concatenate([new.matched_by[chosen], self._columns["matched_by"][former]]), numbers
+        matched_by = np.concatenate([new.matched_by[chosen], self._columns["matched_by"][former]])
+        return np.concatenate([chosen, replacing]), numbers, matched_by
 
     def replace(self, new: NewRows, rows: Ints) -> None:
         """Replace these rows, those of distinct panes of each source; where it is NO_SLOT a row is added."""

@@ -157,6 +157,11 @@ class WindowNumbers:
             )
         return window.overflow
 
+    def overflows(self, numbers: Ints) -> Ints:
+        """Return the number of the overflow of each window; NO_WINDOW where there is none."""
+        found = (self[number].overflow for number in numbers.tolist())
+        return np.array([NO_WINDOW if each is None else each.number for each in found], dtype=np.int64)
+
     def close(self, window: Window, *, is_forgotten: bool = False) -> None:
         """Close a window: its rows are late from now on, or begin another one if it is forgotten."""
         for each in (window, window.overflow, *window.by_revision.values()):

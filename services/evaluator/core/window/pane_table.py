@@ -6,7 +6,7 @@ totals are kept apart by the revision of the rules that matched them, each in a 
 groups beyond the limit while their block grows (`group_limit`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -186,9 +186,8 @@ class PaneTable:
         counted = np.flatnonzero(owners == NO_WINDOW)
         slots[counted] = self._folded_slots(slots[counted], fields["matched_by"][is_kept][counted])
         self._folded.merge(slots[counted], growing.take(rows[counted]))
-        for owner, beyond in _by_number(owners):
-            group = int(self._index.codes[slots[beyond[0]]] & _GROUP_MASK)
-            slots[beyond] = self._pane(owner, self.others.number(group))
+        beyond = np.flatnonzero(owners != NO_WINDOW)
+        _, slots[beyond] = self._other_panes(owners[beyond], self._index.codes[slots[beyond]] & _GROUP_MASK)
         counts, ids = growing.samples(rows)
         self._samples.fold(np.repeat(slots, counts), ids)
 
@@ -262,32 +261,37 @@ class PaneTable:
 
     def _count_in_other(self, new: NewRows, former_rows: Ints, owners: Ints, replaced: Replaced) -> Replaced:
         """Add to `~other` what rows of groups beyond the limit add to their former ones; return which panes change."""
+        rows = np.flatnonzero(self.windows.are_open()[owners] & (owners != NO_WINDOW))
+        if not len(rows):
+            return replaced
         slots, groups, is_first = replaced.slots.copy(), replaced.groups.copy(), replaced.is_first.copy()
-        for owner, rows in _by_number(owners):
-            window, of_rows = self.windows[owner], replaced.groups[rows]
-            if not window.is_open:
-                continue
-            groups[rows] = other = self.others.number(int(of_rows[0]))
-            slots[rows] = self._pane(owner, other)
-            is_first[rows[1:]] = False
-            if window.is_totals:
-                for rule_id in self.readers.get(window.selection[0], ()):
-                    here = rows[self.others.are_judged_here(rule_id, of_rows)]
-                    self._add(
-                        owner, self.others.of_reader(rule_id, other), *self._growing.added(new, former_rows, here)
-                    )
-            else:
-                self._add(owner, other, *self._growing.added(new, former_rows, rows))
+        of_rows = owners[rows]
+        groups[rows], slots[rows] = self._other_panes(of_rows, replaced.groups[rows])
+        is_first[rows] &= self._are_first(of_rows)
+        is_totals = np.zeros(self.windows.size, dtype=bool)
+        totals = [number for number in distinct_integers(of_rows).tolist() if self.windows[number].is_totals]
+        is_totals[totals] = True
+        counted = rows[~is_totals[of_rows]]
+        added, numbers, _ = self._growing.added(new, former_rows, counted)
+        self._folded.merge_all(slots[added], numbers)
+        for owner in totals:
+            of_owner, other = rows[of_rows == owner], int(groups[rows[of_rows == owner][0]])
+            for rule_id in self.readers.get(self.windows[owner].selection[0], ()):
+                here = of_owner[self.others.are_judged_here(rule_id, replaced.groups[of_owner])]
+                _, numbers, matched_by = self._growing.added(new, former_rows, here)
+                self._add(owner, self.others.of_reader(rule_id, other), matched_by, numbers)
         return replace(replaced, slots=slots, groups=groups, is_first=is_first)
 
+    def _other_panes(self, windows: Ints, groups: Ints) -> tuple[Ints, Ints]:
+        """Return the group `~other` beside each of these groups, and the slot of its pane in the window of each."""
+        distinct, firsts, places = np.unique(windows, return_index=True, return_inverse=True)
+        others = np.array([self.others.number(group) for group in groups[firsts].tolist()], dtype=np.int64)
+        return others[places], self.find(distinct, others, is_adding=True)[places]
+
     def _add(self, window: int, group: int, matched_by: Ints, numbers: NumberColumns) -> None:
-        """Add numbers to a pane; those of totals by the revision of the rules."""
+        """Add numbers to a pane of totals, by the revision of the rules."""
         windows = self._folded_windows(np.full(len(matched_by), window), matched_by)
         self._folded.merge_all(self.find(windows, np.full(len(windows), group), is_adding=True), numbers)
-
-    def _pane(self, window: int, group: int) -> int:
-        """Return the slot of a pane, a new one if there is none."""
-        return int(self.find(np.array([window]), np.array([group]), is_adding=True)[0])
 
     def _sampled_rows(self, slots: Ints) -> tuple[Ints, Ints]:
         """Return the rows of growing blocks with the samples of these panes, and the slot of each row's pane."""
@@ -357,12 +361,6 @@ class PaneTable:
 
 def _numbers(windows: Sequence[Window | None]) -> Ints:
     return np.array([window.number if window else NO_WINDOW for window in windows], dtype=np.int64)
-
-
-def _by_number(numbers: Ints) -> Iterator[tuple[int, Ints]]:
-    """Return each number but 0 that occurs, and where it does."""
-    for number in distinct_integers(numbers[numbers != 0]).tolist():
-        yield number, np.flatnonzero(numbers == number)
 
 
 def _marked(numbers: Ints, size: int) -> RowMask:
