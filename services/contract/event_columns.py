@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
+from google.protobuf.descriptor import Descriptor
 
 from services.contract.arrow_streams import Codec, StreamReader, UnreadableColumnsError, decompress_stream
 from tocsin.logs.v1.log_event_pb2 import EventColumns, LogBatch
@@ -46,16 +47,23 @@ MAX_STREAM_BYTES: Final = 16 * 1024 * 1024
 _CODECS: Final[Mapping[int, Codec]] = {EventColumns.LZ4: "lz4", EventColumns.ZSTD: "zstd"}
 _NO_EVENTS: Final = pa.RecordBatch.from_pylist([], schema=EVENT_SCHEMA)
 _READER: Final = StreamReader(EVENT_SCHEMA)
+_SCHEMA_BYTES: Final = EVENT_SCHEMA.serialize().size
+# A marker and the length 0.
+_END_BYTES: Final = 8
+# Of protobuf's wire format.
+_LENGTH_DELIMITED: Final = 2
+_VARINT_GROUP: Final = 128
 
 
 def encode_log_batch(
     events: pa.RecordBatch, compression: EventColumns.Compression.ValueType = EventColumns.LZ4
 ) -> bytes:
     """Return the value of a record on `log-events` with these events, which have EVENT_SCHEMA."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, EVENT_SCHEMA) as writer:
+    # A sink that grows with what is written would copy it several times.
+    stream = pa.allocate_buffer(_SCHEMA_BYTES + pa.ipc.get_record_batch_size(events) + _END_BYTES)
+    with pa.ipc.new_stream(pa.FixedSizeBufferWriter(stream), EVENT_SCHEMA) as writer:
         writer.write_batch(events)
-    return wrap_stream(sink.getvalue(), events.num_rows, compression)
+    return wrap_stream(stream, events.num_rows, compression)
 
 
 def wrap_stream(
@@ -63,8 +71,8 @@ def wrap_stream(
 ) -> bytes:
     """Return the value of a record on `log-events` with the events of an IPC stream of EVENT_SCHEMA."""
     codec = _CODECS.get(compression)
-    packed = stream if codec is None else pa.compress(stream, codec=codec)
-    return wrap_packed(packed.to_pybytes(), stream.size, event_count, compression)
+    packed = stream.to_pybytes() if codec is None else pa.compress(stream, codec=codec, asbytes=True)
+    return wrap_packed(packed, stream.size, event_count, compression)
 
 
 def wrap_packed(
@@ -76,9 +84,29 @@ def wrap_packed(
         event_count=event_count,
         compression=compression,
         stream_size=stream_size,
-        stream=packed,
-    )
-    return LogBatch(columns=columns).SerializeToString()
+    ).SerializeToString()
+    # Protobuf would copy the stream for each of the two messages around it.
+    end = _STREAM_TAG + _varint(len(packed))
+    begin = _COLUMNS_TAG + _varint(len(columns) + len(end) + len(packed))
+    return b"".join((begin, columns, end, packed))
+
+
+def _tag(message: Descriptor, name: str) -> bytes:
+    """Return what begins a field of bytes or of a message."""
+    return _varint(message.fields_by_name[name].number << 3 | _LENGTH_DELIMITED)
+
+
+def _varint(number: int) -> bytes:
+    groups = bytearray()
+    while number >= _VARINT_GROUP:
+        groups.append(number % _VARINT_GROUP + _VARINT_GROUP)
+        number //= _VARINT_GROUP
+    groups.append(number)
+    return bytes(groups)
+
+
+_COLUMNS_TAG: Final = _tag(LogBatch.DESCRIPTOR, "columns")
+_STREAM_TAG: Final = _tag(EventColumns.DESCRIPTOR, "stream")
 
 
 def decode_event_columns(columns: EventColumns, max_bytes: int = MAX_STREAM_BYTES) -> pa.RecordBatch:

@@ -60,7 +60,8 @@ class ProtobufWire:
 
     def read_requests(self, requests: Sequence[bytes]) -> tuple[pa.RecordBatch, Offsets]:
         column = _only_column(self._columns, requests)
-        fields: list[Any] = column.flatten().flatten()
+        events: Any = column.values
+        fields = [events.field(place) for place in range(len(EVENT_SCHEMA))]
         fields[_EVENT_TIME] = _event_times(fields[_EVENT_TIME])
         return pa.RecordBatch.from_arrays(fields, schema=EVENT_SCHEMA), offsets_of(column)
 

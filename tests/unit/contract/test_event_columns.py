@@ -126,6 +126,12 @@ def test_a_part_of_a_batch_is_written_as_that_part_alone() -> None:
     assert len(value) < len(encode_log_batch(events)) / 2
 
 
+@pytest.mark.parametrize("count", [0, 1, 300])
+def test_a_record_is_written_as_protobuf_writes_it(count: int) -> None:
+    record = encode_log_batch(pa.RecordBatch.from_pylist([EVENT] * count, schema=EVENT_SCHEMA), EventColumns.NONE)
+    assert LogBatch.FromString(record).SerializeToString() == record
+
+
 def test_several_batches_become_one() -> None:
     stream = stream_of(batch_of(EVENT), batch_of(), batch_of(EVENT | {"level": 6}, EVENT))
     assert decode_event_columns(columns_of(stream, 3)).column("level").to_pylist() == [5, 6, 5]
