@@ -42,7 +42,8 @@ def numbers_of(column: Column, kind: type[np.generic]) -> Any:
 
 def bytes_outside(column: Column, min_length: int, max_length: int) -> Mask | None:
     """Mark strings with fewer or more bytes than allowed."""
-    return outside(sizes_of(column), min_length, max_length)
+    sizes = sizes_of(column)
+    return outside(sizes, min_length, max_length) if min_length else above(sizes, max_length)
 
 
 def characters_outside(column: Any, min_length: int, max_length: int) -> Mask | None:
@@ -60,6 +61,19 @@ def outside(numbers: Any, minimum: float, maximum: float) -> Mask | None:
     # Written so that NaN, which is neither below nor above, is outside.
     rows: Mask = np.logical_not((numbers >= minimum) & (numbers <= maximum))
     return rows
+
+
+def above(numbers: Any, maximum: int) -> Mask | None:
+    """Mark integers above the maximum."""
+    rows: Mask | None = numbers > maximum if numbers.size and numbers.max() > maximum else None
+    return rows
+
+
+def is_present(column: Column) -> Mask:
+    """Mark rows that are not null, in a column that has nulls."""
+    bits = np.frombuffer(_buffer(column, 0), np.uint8)
+    end = column.offset + len(column)
+    return np.unpackbits(bits, count=end, bitorder="little")[column.offset :].view(np.bool_)
 
 
 def other_than_hex(column: Column) -> Mask | None:

@@ -6,9 +6,12 @@ from datetime import datetime
 
 import numpy as np
 
-from services.ingest.core.batching import event_sizes
-from services.ingest.core.columns import Columns, Mask, Offsets, any_of, outside, rows_of
+from services.ingest.core.batching import event_sizes, is_within
+from services.ingest.core.columns import Columns, Mask, Offsets, above, any_of, rows_of
 from services.ingest.core.field_checks import EventField, Limits, Requirement, optional_checks, required_checks
+
+# Fields stand in the order of the proto, and so do columns: to look a column up by its name takes four times as long.
+_PLACES = {field: place for place, field in enumerate(EventField)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,25 +96,25 @@ class EventChecker:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._required = tuple(
-            (requirement.field.name.lower(), requirement, check) for requirement, check in required_checks(limits)
+            (_PLACES[requirement.field], requirement, check) for requirement, check in required_checks(limits)
         )
-        self._optional = tuple((field.name.lower(), check) for field, check in optional_checks(limits))
+        self._optional = tuple((_PLACES[field], check) for field, check in optional_checks(limits))
         self._size = Requirement(EventField.EVENT, f"at most {limits.max_record_bytes} bytes in all")
 
     def check(self, columns: Columns, now: datetime) -> CheckResult:
         """Check events by their fields."""
         failed = tuple(
             (requirement, rows)
-            for name, requirement, check in self._required
-            if (rows := _rows_or_none(check(columns.column(name), now))) is not None
+            for place, requirement, check in self._required
+            if (rows := _rows_or_none(check(columns.column(place), now))) is not None
         )
-        adjustable = any_of(*[_rows_or_none(check(columns.column(name), now)) for name, check in self._optional])
+        adjustable = any_of(*[_rows_or_none(check(columns.column(place), now)) for place, check in self._optional])
         return CheckResult(event_count=columns.num_rows, failed=failed, adjustable=adjustable)
 
     def check_sizes(self, result: CheckResult, events: Columns) -> CheckResult:
         """Check the same events by their sizes, once their values are adjusted."""
         max_bytes = self.limits.max_record_bytes
-        rows = None if events.nbytes <= max_bytes else outside(event_sizes(events), 0, max_bytes)
+        rows = None if is_within(events, max_bytes) else above(event_sizes(events), max_bytes)
         return result if rows is None else replace(result, failed=(*result.failed, (self._size, rows)))
 
 

@@ -26,9 +26,11 @@ from services.domain.level import Level
 from services.ingest.core.columns import (
     Column,
     Mask,
+    above,
     any_of,
     bytes_outside,
     characters_outside,
+    is_present,
     numbers_of,
     offsets_of,
     other_than_hex,
@@ -40,6 +42,7 @@ from services.ingest.core.columns import (
 MAX_AHEAD = timedelta(minutes=10)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_FLOAT = float(np.finfo(np.float64).max)
+_MIN_LEVEL, _MAX_LEVEL = int(min(Level)), int(max(Level))
 
 # Takes a column and the current time, and returns the rows that do not fit, None when there are none. Which kind of
 # column belongs to which field stands in the proto.
@@ -120,7 +123,7 @@ def _bytes(min_length: int, max_length: int) -> ColumnCheck:
 
 
 def _level_outside(column: Column, _now: datetime) -> Mask | None:
-    return outside(numbers_of(column, np.int32), min(Level), max(Level))
+    return outside(numbers_of(column, np.int32), _MIN_LEVEL, _MAX_LEVEL)
 
 
 def _status_outside(column: Column, _now: datetime) -> Mask | None:
@@ -128,12 +131,17 @@ def _status_outside(column: Column, _now: datetime) -> Mask | None:
         return None
     # Unsigned: what lies below the minimum becomes a large number.
     rows: Mask = (numbers_of(column, np.int32) - MIN_STATUS).view(np.uint32) > MAX_STATUS - MIN_STATUS
-    return rows & _present(column) if np.count_nonzero(rows) else None
+    return _of_present(rows, column) if np.count_nonzero(rows) else None
 
 
 def _response_time_outside(column: Column, _now: datetime) -> Mask | None:
     rows = outside(numbers_of(column, np.float64), 0.0, _MAX_FLOAT)
-    return None if rows is None else rows & _present(column)
+    return None if rows is None else _of_present(rows, column)
+
+
+def _of_present(rows: Mask, column: Column) -> Mask:
+    """Return the marked rows that are not null: under a null may lie any number."""
+    return rows & is_present(column) if column.null_count else rows
 
 
 def _time_outside(column: Column, now: datetime) -> Mask | None:
@@ -142,11 +150,7 @@ def _time_outside(column: Column, now: datetime) -> Mask | None:
         return None
     last_ns = (now + MAX_AHEAD - _EPOCH) // timedelta(microseconds=1) * 1000
     rows = outside(numbers_of(column, np.int64), 0, last_ns)
-    return None if rows is None else rows & _present(column)
-
-
-def _present(column: Column) -> Mask:
-    return column.is_valid().to_numpy(zero_copy_only=False)
+    return None if rows is None else _of_present(rows, column)
 
 
 def _no_trace_id(column: Column, _now: datetime) -> Mask | None:
@@ -162,6 +166,6 @@ def _attributes_outside(max_attributes: int) -> ColumnCheck:
         entries = any_of(keys, characters_outside(column.items, 0, MAX_ATTRIBUTE_VALUE))
         offsets = offsets_of(column)
         rows = None if entries is None else rows_of(entries, offsets)
-        return any_of(outside(offsets[1:] - offsets[:-1], 0, max_attributes), rows)
+        return any_of(above(offsets[1:] - offsets[:-1], max_attributes), rows)
 
     return check

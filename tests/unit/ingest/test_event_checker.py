@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.contract.event_columns import EVENT_SCHEMA
 from services.ingest.adapters.wire import ProtobufWire
 from services.ingest.core.event_checker import CheckResult, EventChecker
 from services.ingest.core.field_checks import EventField, Limits
@@ -129,6 +130,17 @@ def test_a_failed_check_names_field_and_expectation(event: LogEvent, field: Even
     (failed,) = checked([an_event(), event]).failed_checks()
     assert (failed.index, failed.field) == (1, field)
     assert expected in failed.reason
+
+
+def test_columns_stand_in_the_order_of_the_fields() -> None:
+    assert EVENT_SCHEMA.names == [field.name.lower() for field in EventField if field is not EventField.EVENT]
+
+
+def test_what_lies_under_a_null_is_not_checked() -> None:
+    events = [an_event(), an_event(status_code=200), an_event(status_code=1)]
+    columns = WIRE.read_events(LogBatch(events=events).SerializeToString())
+    assert EventChecker(LIMITS).check(columns, NOW).to_adjust == [2]
+    assert EventChecker(LIMITS).check(columns.slice(1), NOW).to_adjust == [1]
 
 
 def test_an_event_larger_than_a_record_is_refused_as_a_whole() -> None:
