@@ -6,7 +6,7 @@ integer.
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -79,7 +79,9 @@ class ExactSums:
 
     def add_all(self, rows: Ints, numbers: Sequence[Floats]) -> None:
         """Add several numbers to each of some distinct sums."""
-        parts = [_few_parts(np.nan_to_num(each).tolist()) for each in numbers]
+        finite = np.nan_to_num(np.concatenate(numbers)).tolist()
+        ends = accumulate(map(len, numbers))
+        parts = [_few_parts(finite[end - len(each) : end]) for each, end in zip(numbers, ends, strict=True)]
         for each_of_rows in zip_longest(*parts, fillvalue=0.0):
             self.add(rows, np.array(each_of_rows))
 

@@ -174,8 +174,11 @@ def _merge(
 
 def sum_by_rule(merged: MergedRows, counted: Ints, added: Ints) -> Mapping[str, int]:
     """Sum up events of rows that count, by the rule."""
+    places = merged.places[counted]
+    sums = np.zeros(len(merged.windows), dtype=np.int64)
+    np.add.at(sums, places, added)
     counts: dict[str, int] = {}
-    for place, events in zip(merged.places[counted].tolist(), added.tolist(), strict=True):
+    for place in distinct_integers(places).tolist():
         rule_id = merged.windows[place].selection[0]
-        counts[rule_id] = counts.get(rule_id, 0) + events
+        counts[rule_id] = counts.get(rule_id, 0) + int(sums[place])
     return counts
