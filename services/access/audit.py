@@ -96,8 +96,14 @@ class AuditLog:
         if record.outcome is AuditOutcome.REFUSED:
             self.refuse([record])
             return
-        # Where the store was away for the command, it is for its entry; nothing was carried out.
-        reason = "STORE_AWAY" if call.outcome.code is grpc.StatusCode.UNAVAILABLE else await self._try_to_write(record)
+        try:
+            # Where the store was away for the command, it is for its entry; nothing was carried out.
+            is_away = call.outcome.code is grpc.StatusCode.UNAVAILABLE
+            reason = "STORE_AWAY" if is_away else await self._try_to_write(record)
+        except asyncio.CancelledError:
+            # The caller does not wait any more.
+            self._wait([record])
+            raise
         if reason:
             log.warning("audit_record_delayed", reason=reason, method=record.method)
             self._wait([record])

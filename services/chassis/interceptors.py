@@ -13,7 +13,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from services.chassis import telemetry
-from services.chassis.callers import Caller, CallOutcome, Guard, as_caller, current_caller
+from services.chassis.callers import Caller, CallOutcome, Guard, IncomingCall, as_caller, current_caller
 from services.chassis.failures import CallInterrupted, Failure, InternalError, MalformedMessage, ShuttingDown, to_status
 from services.chassis.peers import peer_identity
 from services.chassis.stream_limit import StreamLimit
@@ -152,16 +152,15 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                     failure = raised
                 except asyncio.CancelledError:
                     if not self._has_interrupted:
+                        # Whoever called does not wait any more, and what was done is done.
+                        await self._record(call, caller, code, "", about)
                         raise
                     failure = CallInterrupted("this instance stopped; the call may have been carried out")
                 except Exception:
                     log.exception("rpc_crashed", method=method)
                     failure = InternalError("internal error")
                 code = failure.code if failure else _given_code(context)
-                reason = failure.reason if failure else ""
-                await self._guard.record(
-                    call, caller, CallOutcome(code=code, reason=reason, resource=_resource_of(about))
-                )
+                await self._record(call, caller, code, failure.reason if failure else "", about)
                 if failure:
                     await _refuse(context, failure, span)
                 return response
@@ -169,6 +168,11 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             self._running.discard(task)
             labels = {"method": method.lstrip("/"), "code": code.name}
             self._duration.record(time.perf_counter() - started, labels)
+
+    async def _record(
+        self, call: IncomingCall, caller: Caller | None, code: grpc.StatusCode, reason: str, about: Sequence[Any]
+    ) -> None:
+        await self._guard.record(call, caller, CallOutcome(code=code, reason=reason, resource=_resource_of(about)))
 
 
 _KINDS = {

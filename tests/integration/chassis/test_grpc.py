@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.chassis import telemetry
-from services.chassis.callers import Caller, IncomingCall, KeysUnavailable
+from services.chassis.callers import Caller, CallOutcome, IncomingCall, KeysUnavailable
 from services.chassis.failures import InvalidRequest, Overloaded, Violation
 from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import EDGE_REFLECTION, Mount, grpc_server
@@ -255,6 +255,34 @@ async def test_a_stopping_server_ends_its_calls_and_begins_no_more(process: Proc
         assert not stopping.done()
         pings.may_end.set()
         assert (await call).status == Pong.SERVING
+
+
+class RecordingGuard(OpenGuard):
+    """Keeps how calls ended, and from where they came."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Queue[tuple[CallOutcome, str]]()
+
+    async def record(self, call: IncomingCall, caller: Caller | None, outcome: CallOutcome) -> None:
+        del caller  # the same for all
+        await self.ended.put((outcome, call.peer_address))
+
+
+async def test_a_call_whose_caller_has_left_is_recorded(process: ProcessSettings, pings: Pings) -> None:
+    guard = RecordingGuard()
+    async with (
+        grpc_server(process, [pings.mount()], Health("test"), guard) as server,
+        channel(f"127.0.0.1:{server.port}") as client,
+    ):
+        call = one(client)(Ping(service="wait"))
+        await pings.has_begun.wait()
+        call.cancel()
+        outcome, address = await asyncio.wait_for(guard.ended.get(), 5)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await one(client)(Ping(service="wait"), timeout=0.1)
+        late, _ = await asyncio.wait_for(guard.ended.get(), 5)
+    assert (outcome.code, outcome.reason, address.partition(":")[0]) == (grpc.StatusCode.CANCELLED, "", "ipv4")
+    assert late == outcome
 
 
 class GuardWithoutKeys(OpenGuard):

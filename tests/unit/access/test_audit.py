@@ -144,13 +144,30 @@ async def test_what_cannot_be_written_waits_in_its_order(world: World) -> None:
     assert world.sink.ids == ["1", "2"]
 
 
-async def test_a_command_does_not_wait_long_for_a_sink_that_hangs() -> None:
-    class Hanging(Sink):
-        async def write(self, records: Sequence[AuditRecord]) -> None:
-            if self.is_away:
-                await asyncio.Event().wait()
-            await super().write(records)
+class Hanging(Sink):
+    """Answers nothing while it is away."""
 
+    async def write(self, records: Sequence[AuditRecord]) -> None:
+        if self.is_away:
+            await asyncio.Event().wait()
+        await super().write(records)
+
+
+async def test_a_command_whose_caller_leaves_while_it_is_written_is_written_all_the_same() -> None:
+    sink = Hanging()
+    sink.is_away = True
+    log = AuditLog(sink, "manager", FakeClock(), lambda: "1")
+    recording = asyncio.create_task(log.record(a_call()))
+    await asyncio.sleep(0)
+    recording.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await recording
+    sink.is_away = False
+    await log.turn()
+    assert sink.ids == ["1"]
+
+
+async def test_a_command_does_not_wait_long_for_a_sink_that_hangs() -> None:
     sink = Hanging()
     sink.is_away = True
     log = AuditLog(sink, "manager", FakeClock(), lambda: "1", max_wait=timedelta(milliseconds=1))

@@ -40,7 +40,7 @@ class AuditRecord(_message.Message):
         REFUSED: AuditRecord._Outcome.ValueType  # 2
         """The caller was not let in: no valid credentials, a role that does not allow the call, or more calls than it may make."""
         FAILED: AuditRecord._Outcome.ValueType  # 3
-        """The caller was let in, and the call failed."""
+        """The caller was let in, and the call failed; with the code CANCELLED or UNKNOWN it may have been carried out."""
 
     class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
         """How a call ended."""
@@ -52,7 +52,7 @@ class AuditRecord(_message.Message):
     REFUSED: AuditRecord.Outcome.ValueType  # 2
     """The caller was not let in: no valid credentials, a role that does not allow the call, or more calls than it may make."""
     FAILED: AuditRecord.Outcome.ValueType  # 3
-    """The caller was let in, and the call failed."""
+    """The caller was let in, and the call failed; with the code CANCELLED or UNKNOWN it may have been carried out."""
 
     ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
