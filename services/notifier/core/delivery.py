@@ -138,11 +138,11 @@ def apply_response(
         case Accepted():
             reason = DeliveryReason.DELIVERED
             return replace(delivery, state=DeliveryState.DELIVERED, reason=reason, last_error=response.text), reason
-        case Unavailable() if (reason := _retry_reason(delivery, policy)) is DeliveryReason.RETRY_LATER:
-            due_time = now + policy.delay(delivery.attempts_in_round, jitter=jitter)
-            return _pending(delivery, reason, response.text, due_time=due_time), reason
         case Unavailable():
             reason = _retry_reason(delivery, policy)
+            if reason is DeliveryReason.RETRY_LATER:
+                due_time = now + policy.delay(delivery.attempts_in_round, jitter=jitter)
+                return _pending(delivery, reason, response.text, due_time=due_time), reason
         case AskedToWait(wait=wait) if now + wait - delivery.due_time < policy.max_wait:
             reason = DeliveryReason.ASKED_TO_WAIT
             # It keeps its place: the channel's dispatcher waits, and then sends the first one first.
