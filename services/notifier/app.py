@@ -187,7 +187,10 @@ class _Parts:
         """Do what comes before anything is leased."""
         await self._database.sync_clock()
         await release_own_leases(self._queue, self.clock)
-        channels = frozenset(self._routes.channels)
+        await self._fail_removed_channels()
+
+    async def _fail_removed_channels(self) -> None:
+        channels = self._routes.channels.keys()
         await fail_removed_channels(channels, self._queue, self._outcomes, self._policy, self.clock)
 
     def dispatcher(self, spec: ChannelSpec, channel: Channel) -> Dispatcher:
@@ -225,8 +228,16 @@ class _Parts:
             self._database, limits=self._limits, new_id=uuid4, on_waiting=self._metrics.held_waiting
         )
 
+        removed: set[str] = set()
+
         async def turn() -> None:
-            self._dispatchers.wake(await bundles.send_due(now=self.clock.now()))
+            channels = await bundles.send_due(now=self.clock.now())
+            self._dispatchers.wake(channels)
+            # What was held outlives its channel.
+            removed.update(channels - self._routes.channels.keys())
+            if removed:
+                await self._fail_removed_channels()
+                removed.clear()
 
         return Loop(turn, name="bundle", health=self._health, every=_BUNDLE_INTERVAL)
 

@@ -71,6 +71,13 @@ class NotificationAlreadyDelivered(Failure):
     reason = "NOTIFICATION_ALREADY_DELIVERED"
 
 
+class ChannelRemoved(Failure):
+    """Nothing is sent to the channel any more."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "CHANNEL_REMOVED"
+
+
 class NotificationRpc(mounting.NotificationServiceServicer):
     """Answers from the database, of breakers from this process, and of receivers from the routes file."""
 
@@ -126,13 +133,28 @@ class NotificationRpc(mounting.NotificationServiceServicer):
         delivery_id, now = _uuid("id", request.id), self._clock.now()
 
         async def retry(transaction: RetryTransaction) -> service.RetryFailedNotificationResponse:
-            act = partial(_retry, transaction, delivery_id, now)
+            act = partial(self._retry, transaction, delivery_id, now)
             response_type = service.RetryFailedNotificationResponse
             return await respond_once(request, transaction.requests, response_type, act, now=now)
 
         response = await self._failed.in_transaction(retry)
         self._dispatchers.wake([response.failed_notification.channel])
         return response
+
+    async def _retry(
+        self, transaction: RetryTransaction, delivery_id: UUID, now: datetime
+    ) -> service.RetryFailedNotificationResponse:
+        failed = await transaction.make_due(delivery_id, now=now)
+        if failed is None:
+            raise FailedNotificationNotFound("no such failed notification", id=str(delivery_id))
+        if failed.delivery.state is DeliveryState.DELIVERED:
+            raise NotificationAlreadyDelivered("the notification was delivered meanwhile", id=str(delivery_id))
+        if failed.delivery.state is DeliveryState.SUPERSEDED:
+            text = "something newer about the alert or incident was delivered instead"
+            raise NotificationAlreadyDelivered(text, id=str(delivery_id))
+        if (channel := failed.delivery.channel) not in self._routes.channels:
+            raise ChannelRemoved(f"the routes file does not name the channel {channel} any more", channel=channel)
+        return service.RetryFailedNotificationResponse(failed_notification=failed_notification(failed))
 
     async def ListCircuitBreakers(  # noqa: N802 - the rpc's name
         self, _request: service.ListCircuitBreakersRequest, _context: object
@@ -153,20 +175,6 @@ class NotificationRpc(mounting.NotificationServiceServicer):
         return service.ListReceiversResponse(
             receivers=receiver_messages(routes), file_routes=file_routes_message(routes)
         )
-
-
-async def _retry(
-    transaction: RetryTransaction, delivery_id: UUID, now: datetime
-) -> service.RetryFailedNotificationResponse:
-    failed = await transaction.make_due(delivery_id, now=now)
-    if failed is None:
-        raise FailedNotificationNotFound("no such failed notification", id=str(delivery_id))
-    if failed.delivery.state is DeliveryState.DELIVERED:
-        raise NotificationAlreadyDelivered("the notification was delivered meanwhile", id=str(delivery_id))
-    if failed.delivery.state is DeliveryState.SUPERSEDED:
-        text = "something newer about the alert or incident was delivered instead"
-        raise NotificationAlreadyDelivered(text, id=str(delivery_id))
-    return service.RetryFailedNotificationResponse(failed_notification=failed_notification(failed))
 
 
 _ListRequest = service.ListFailedNotificationsRequest | service.ListDeliveriesRequest

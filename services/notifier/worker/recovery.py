@@ -29,11 +29,12 @@ async def fail_removed_channels(
     response = Misconfigured("the routes file does not name this channel any more")
     for channel in sorted(await queue.list_channels() - channels):
         count = 0
-        while leased := await queue.lease(channel, QueueFilter.WAITING, limit=_BATCH, now=clock.now()):
-            for each in leased:
-                now = clock.now()
-                failed, _ = apply_response(each.delivery, response, policy, now=now, jitter=0.0)
-                with in_trace_of(headers_of(each.traceparent)):
-                    await outcomes.record(DeliveryOutcome(before=each.delivery, after=failed), now=now)
-            count += len(leased)
+        for selected in (QueueFilter.WAITING, QueueFilter.BY_HAND):
+            while leased := await queue.lease(channel, selected, limit=_BATCH, now=clock.now()):
+                for each in leased:
+                    now = clock.now()
+                    failed, _ = apply_response(each.delivery, response, policy, now=now, jitter=0.0)
+                    with in_trace_of(headers_of(each.traceparent)):
+                        await outcomes.record(DeliveryOutcome(before=each.delivery, after=failed), now=now)
+                count += len(leased)
         log.warning("channel_removed", channel=channel, deliveries=count)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+import grpc
 import pytest
 
 from services.chassis.kafka import producer
@@ -17,6 +18,7 @@ from stack.sinks import Behaviour, Sinks
 from stack.sinks.journal import Journal
 from tests.fakes.notifications import notification
 from tests.integration.notifier.conftest import World, process
+from tocsin.notifications.v1.notification_service_pb2 import RetryFailedNotificationRequest
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 pytestmark = pytest.mark.integration
@@ -69,6 +71,26 @@ async def test_what_waits_for_a_removed_channel_goes_to_its_fallback(running: Ru
     async with running() as world:
         [row] = await world.rows("SELECT * FROM failed_notifications WHERE channel = 'pager'")
         assert (row["status"], row["reason"]) == ("PENDING", "MISCONFIGURED")
+
+
+async def test_what_was_retried_by_hand_for_a_removed_channel_fails_and_is_not_retried_again(
+    running: Run, alert: str
+) -> None:
+    await leave_behind(running, alert, "state = 'PENDING', turn = 'BY_HAND', channel = 'pager', due_at = now()")
+    async with running() as world:
+        [row] = await world.until("SELECT * FROM failed_notifications WHERE channel = 'pager' AND status = 'PENDING'")
+        assert row["reason"] == "MISCONFIGURED"
+        with pytest.raises(grpc.aio.AioRpcError, match="does not name the channel pager") as refused:
+            await world.rpc.RetryFailedNotification(RetryFailedNotificationRequest(id=str(row["id"])))
+        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        await world.until("SELECT 1 FROM failed_notifications WHERE channel = 'pager' AND status = 'PENDING'")
+
+
+async def test_what_is_held_for_a_removed_channel_fails_when_it_is_sent(running: Run, alert: str) -> None:
+    await leave_behind(running, alert, "state = 'HELD', channel = 'pager', failed_at = NULL, reason = NULL")
+    async with running() as world:
+        await world.rows("INSERT INTO notification_limits (tenant, held_since) VALUES ('default', now())")
+        await world.until("SELECT 1 FROM failed_notifications WHERE channel = 'pager' AND reason = 'MISCONFIGURED'")
 
 
 async def test_killed_again_and_again_it_misses_nothing(settings: Settings, sinks: Sinks) -> None:

@@ -109,6 +109,8 @@ class Error(_message.Message):
         """There are as many valid API keys as there may be."""
         TENANT_LIMIT_REACHED: Error._Reason.ValueType  # 65
         """A limit of the caller's tenant is reached; the metadata name it."""
+        CHANNEL_REMOVED: Error._Reason.ValueType  # 66
+        """The routes file does not name the notification's channel any more."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why a call was refused or failed."""
@@ -193,6 +195,8 @@ class Error(_message.Message):
     """There are as many valid API keys as there may be."""
     TENANT_LIMIT_REACHED: Error.Reason.ValueType  # 65
     """A limit of the caller's tenant is reached; the metadata name it."""
+    CHANNEL_REMOVED: Error.Reason.ValueType  # 66
+    """The routes file does not name the notification's channel any more."""
 
     REASON_FIELD_NUMBER: _builtins.int
     reason: Global___Error.Reason.ValueType

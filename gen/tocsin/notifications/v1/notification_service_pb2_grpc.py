@@ -81,8 +81,8 @@ class NotificationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryFailedNotification(self, request, context):
-        """Sends one of them again at once, whatever the state of the channel's breaker. One that was delivered or superseded is
-        refused with FAILED_PRECONDITION.
+        """Sends one of them again at once, whatever the state of the channel's breaker. One that was delivered or superseded, or
+        whose channel the routes file does not name any more, is refused with FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

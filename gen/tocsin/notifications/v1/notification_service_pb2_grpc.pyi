@@ -38,8 +38,8 @@ class NotificationServiceStub:
     ListDeliveries: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.ListDeliveriesRequest, _notification_service_pb2.ListDeliveriesResponse]
     """Lists deliveries in whatever state, the newest first: what was sent to whom."""
     RetryFailedNotification: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.RetryFailedNotificationRequest, _notification_service_pb2.RetryFailedNotificationResponse]
-    """Sends one of them again at once, whatever the state of the channel's breaker. One that was delivered or superseded is
-    refused with FAILED_PRECONDITION.
+    """Sends one of them again at once, whatever the state of the channel's breaker. One that was delivered or superseded, or
+    whose channel the routes file does not name any more, is refused with FAILED_PRECONDITION.
     """
     ListCircuitBreakers: _grpc.UnaryUnaryMultiCallable[_notification_service_pb2.ListCircuitBreakersRequest, _notification_service_pb2.ListCircuitBreakersResponse]
     """Lists the breaker of each channel, as the instance that answers has it."""
@@ -56,8 +56,8 @@ class NotificationServiceAsyncStub(NotificationServiceStub):
     ListDeliveries: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.ListDeliveriesRequest, _notification_service_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
     """Lists deliveries in whatever state, the newest first: what was sent to whom."""
     RetryFailedNotification: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.RetryFailedNotificationRequest, _notification_service_pb2.RetryFailedNotificationResponse]  # type: ignore[assignment]
-    """Sends one of them again at once, whatever the state of the channel's breaker. One that was delivered or superseded is
-    refused with FAILED_PRECONDITION.
+    """Sends one of them again at once, whatever the state of the channel's breaker. One that was delivered or superseded, or
+    whose channel the routes file does not name any more, is refused with FAILED_PRECONDITION.
     """
     ListCircuitBreakers: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.ListCircuitBreakersRequest, _notification_service_pb2.ListCircuitBreakersResponse]  # type: ignore[assignment]
     """Lists the breaker of each channel, as the instance that answers has it."""
@@ -89,8 +89,8 @@ class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _notification_service_pb2.RetryFailedNotificationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_notification_service_pb2.RetryFailedNotificationResponse, _abc.Awaitable[_notification_service_pb2.RetryFailedNotificationResponse]]:
-        """Sends one of them again at once, whatever the state of the channel's breaker. One that was delivered or superseded is
-        refused with FAILED_PRECONDITION.
+        """Sends one of them again at once, whatever the state of the channel's breaker. One that was delivered or superseded, or
+        whose channel the routes file does not name any more, is refused with FAILED_PRECONDITION.
         """
 
     @_abc_1.abstractmethod
