@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -99,7 +100,7 @@ def secure(
     with isolated_wiring(servers) as wiring:
         # The shared servers ask for no password.
         secured = dataclasses.replace(wiring, secure=files, external=dataclasses.asdict(wiring.addresses))
-        with temporary_system(secured, folder, print) as system:
+        with temporary_system(secured, folder, print, settings={"MANAGER_CANARY_INTERVAL": "1s"}) as system:
             database = {"MANAGER_DATABASE_URL": wiring.addresses.postgres}
             running = SecureSystem(system, files, admin.files, create_first_key(database, name="admin").text)
             # Each service learns of a key within seconds.
@@ -238,6 +239,17 @@ def test_an_admin_port_tells_states_to_all_and_the_rest_to_prometheus(
                 http_get(port, path, context)
     with pytest.raises(OSError, match=r"."):
         http_get(port, "/health", client_context(ca, Certificates(tmp_path).service("prometheus")))
+
+
+def test_canaries_go_through_ingest_to_the_notifier(secure: SecureSystem) -> None:
+    prometheus = client_context(secure.files.ca, secure.files.certificate("prometheus"))
+    returned = re.compile("^tocsin_notifier_canary_latency_seconds_count.* [1-9]", re.MULTILINE)
+
+    def has_returned() -> bool:
+        port = secure.system.wiring.ports.notifier_admin
+        return returned.search(http_get(port, "/metrics", prometheus).decode()) is not None
+
+    wait_until(has_returned, what="a canary at the notifier")
 
 
 def test_what_envoy_refuses_stands_in_the_audit_log(secure: SecureSystem) -> None:

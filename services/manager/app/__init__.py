@@ -97,7 +97,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
                 )
             )
         if settings.canary_interval:
-            ingest = await stack.enter_async_context(channel(settings.ingest_target))
+            ingest = await stack.enter_async_context(channel(settings.ingest_target, settings.process.tls))
             await stack.enter_async_context(looping(canary_loop(parts, ingest)))
         await stack.enter_async_context(serving(health, settings.process.shutdown_delay))
         yield
