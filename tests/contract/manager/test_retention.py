@@ -16,6 +16,7 @@ from services.manager.adapters.postgres.rule_problems import PostgresRuleProblem
 from services.manager.adapters.postgres.rules import PostgresRuleReader, PostgresRuleStatisticsReader
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.app import MIGRATIONS, SCHEMA
+from services.manager.core.alert import AlertHistoryEntry, AlertHistoryKind
 from services.manager.core.alert_lifecycle import Ended
 from services.manager.core.incident_changes import open_incident
 from services.manager.core.rule import RuleEdit, StoredRule
@@ -89,6 +90,28 @@ async def test_alerts_expire_with_their_history_after_their_end_and_open_ones_ne
     await worker.turn()
     assert await counts(store) == {"alerts": 1, "alert_history": 1, "alert_transitions": 1, "alert_rule_history": 0}
     assert [row["resource"] for row in await store.fetch("SELECT resource FROM alerts")] == ["still open"]
+
+
+async def test_an_alert_does_not_expire_while_its_history_is_written(store: Database) -> None:
+    stored = Stored(
+        PostgresStore(store),
+        PostgresAlertReader(store),
+        PostgresRuleReader(store),
+        PostgresRuleStatisticsReader(store),
+        PostgresRuleProblemReader(store),
+    )
+    await process(stored, a_transition(), a_transition(Ended, window=1))
+    (alert_id,) = [row["id"] for row in await store.fetch("SELECT id FROM alerts")]
+    clock = FakeClock(NOW)
+    worker = RetentionWorker(PostgresRetention(store), POLICY, clock, Metrics())
+    clock.advance(91 * DAYS)
+    entry = AlertHistoryEntry(id="late", alert_id=alert_id, kind=AlertHistoryKind.NOTIFIED, create_time=NOW)
+    async with PostgresStore(store).transaction() as transaction:
+        assert await transaction.alerts.insert_history([entry, replace(entry, id="x", alert_id="unknown")]) == 1
+        await worker.turn()
+    assert (await counts(store))["alerts"] == 1
+    await worker.turn()
+    assert (await counts(store))["alerts"] == (await counts(store))["alert_history"] == 0
 
 
 async def incident_rows(store: Database) -> dict[str, list[str]]:

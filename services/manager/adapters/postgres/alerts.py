@@ -105,10 +105,13 @@ FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
     $10::text[], $11::text[]
 ) WITH ORDINALITY AS entry ({HISTORY_COLUMNS}, position)
-WHERE EXISTS (SELECT FROM alerts WHERE alerts.tenant = current_tenant() AND alerts.id = entry.alert_id)
 ORDER BY position
 ON CONFLICT (id) DO NOTHING
 RETURNING alert_id
+"""
+# Until the transaction ends nobody deletes them, so no entry is left behind without its alert.
+_LOCK_EXISTING = """
+SELECT id FROM alerts WHERE tenant = current_tenant() AND id = ANY($1) ORDER BY open_key FOR KEY SHARE
 """
 
 # The newest firing and the newest end of each episode.
@@ -173,7 +176,7 @@ class PostgresAlerts:
             await self._connection.execute(_UPDATE_ALERTS, *columns(loaded), is_correlated)
         if new := [row for alert_id, row in final.items() if alert_id not in self._loaded]:
             await self._insert_alerts(new, is_correlated=is_correlated)
-        await self.insert_history(
+        await self._insert_entries(
             [
                 replace(entry, trace_id=trace_id_of(traceparent_of(headers)))
                 for change, headers in changes
@@ -193,6 +196,11 @@ class PostgresAlerts:
         return self._load(await self._connection.fetch(_SELECT_OPEN_OF_RULE_FOR_UPDATE, rule_id, before, limit))
 
     async def insert_history(self, entries: Sequence[AlertHistoryEntry]) -> int:
+        rows = await self._connection.fetch(_LOCK_EXISTING, [storable(entry.alert_id) for entry in entries])
+        existing = {row["id"] for row in rows}
+        return await self._insert_entries([entry for entry in entries if entry.alert_id in existing])
+
+    async def _insert_entries(self, entries: Sequence[AlertHistoryEntry]) -> int:
         if not entries:
             return 0
         rows = columns([history_row(entry) for entry in entries])
