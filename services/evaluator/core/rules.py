@@ -1,8 +1,10 @@
 """The rules of one revision, compiled for matching and judging."""
 
 import functools
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Self
 
 from services.domain.fingerprint import digest
@@ -124,6 +126,12 @@ class RuleSet:
     def total_selections(self) -> frozenset[SelectionKey]:
         """The selections that need totals."""
         return frozenset(compiled.selection_key for readers in self.total_readers.values() for compiled in readers)
+
+    @functools.cached_property
+    def selection_digest(self) -> str:
+        """The name of what its rules select: rules with the same one make the same rows of the same events."""
+        named = [sorted(self.selections), sorted(self.total_selections)]
+        return sha256(json.dumps(named).encode()).hexdigest()
 
     @functools.cached_property
     def plan(self) -> RulePlan[CompiledRule]:

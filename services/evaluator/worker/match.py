@@ -22,6 +22,7 @@ from services.evaluator.core.match.cpu_meter import CpuClock
 from services.evaluator.core.match.events import EventBatch
 from services.evaluator.core.match.pacing import fetch_limit, pause_seconds
 from services.evaluator.core.match.rule_swap import RuleSwap, swap_rules
+from services.evaluator.core.match.sent_block import SentBlock, encode_sent, sent_up_to
 from services.evaluator.core.match.traces import Sampled, SampledTraces, sample_traces
 from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.records import moment_ns
@@ -35,6 +36,8 @@ log = structlog.get_logger()
 
 _IDLE_CHECK_SECONDS = 1.0
 _MAX_LINKS = 32
+# How often is committed what was sent of blocks that are not complete.
+_COMMIT_SECONDS = 1.0
 # Where one rule after the other is written, the current blocks begin again only so often.
 _BEGIN_AGAIN_SECONDS = 5.0
 
@@ -52,7 +55,8 @@ class MatchWorker(StageWorker):
     """Counts what rules select in the partitions of `log-events` that are assigned to this instance.
 
     A record is committed once its whole block is in `window-partials`. A crash, a rebalance or a failed flush begins
-    the current blocks again; what was sent of them before is then sent again, which changes nothing.
+    the current blocks again; what was sent of them before, and is not committed as sent, is then sent again, which
+    changes nothing.
     """
 
     def __init__(
@@ -83,7 +87,10 @@ class MatchWorker(StageWorker):
         self._cpu_clock = cpu_clock
         self._backoff = backoff
         self._sources: dict[int, SourcePartition] = {}
-        self._committed: dict[int, int] = {}
+        self._committed: dict[int, CommittedOffset] = {}
+        # What could be committed: as of the last flush that was delivered.
+        self._delivered: dict[int, CommittedOffset] = {}
+        self._commit_at = 0.0
         self._busy_at: dict[int, float] = {}
         self._idle_check_at = 0.0
         self._flush_at = 0.0
@@ -115,10 +122,13 @@ class MatchWorker(StageWorker):
         if rows is not None:
             pause_s = pause_seconds(interval_s=self._interval_s, work_s=self._work_s, rows=rows)
             self._flush_at, self._work_s = self._clock.monotonic() + pause_s, 0.0
+        if self._clock.monotonic() >= self._commit_at:
+            await self._commit()
 
     async def finish(self) -> None:
         """Flush what was matched."""
         await self._flush()
+        await self._commit()
 
     async def _swap_rules(self) -> None:
         """Use new rules, if it is time."""
@@ -151,10 +161,21 @@ class MatchWorker(StageWorker):
     def _apply(self, rebalance: Rebalance) -> None:
         for partition in rebalance.revoked:
             self._sources.pop(partition, None)
+            self._delivered.pop(partition, None)
         for committed in rebalance.assigned:
-            self._sources[committed.partition] = SourcePartition.at(committed.partition, committed.offset)
-            self._committed[committed.partition] = committed.offset
+            self._sources[committed.partition] = self._resumed(committed)
+            self._committed[committed.partition] = committed
             self._busy_at[committed.partition] = self._clock.monotonic()
+
+    def _resumed(self, committed: CommittedOffset) -> SourcePartition:
+        rules = self._rules_in_use
+        up_to = sent_up_to(
+            committed.metadata,
+            start=committed.offset,
+            outputs=self._sink.outputs,
+            selections=rules.selection_digest if rules else "",
+        )
+        return SourcePartition.at(committed.partition, committed.offset, sent_before=up_to)
 
     async def _dead_letter(self, unreadable: tuple[UnreadableRecord, ...]) -> None:
         published = await asyncio.gather(*map(self._publish, unreadable))
@@ -199,6 +220,8 @@ class MatchWorker(StageWorker):
         for compiled, error in matched.failed.items():
             self._report_failure(compiled, error)
         self._report_over_step_limit(events.columns.over_step_limit)
+        for source in self._sources.values():
+            source.skip_sent()
         self._events += matched.events
         self._selected.update(matched.selected)
         self._traceparents += [record.traceparent for record in events.records if record.traceparent]
@@ -258,7 +281,9 @@ class MatchWorker(StageWorker):
         self._metrics.rules_evaluated(selected, self._clock.now())
         for source in self._sources.values():
             source.mark_counted()
-        await self._commit()
+            self._delivered[source.partition] = self._sent(source)
+        if any(each.offset > self._committed[partition].offset for partition, each in self._delivered.items()):
+            await self._commit()
         return rows
 
     def _changed(self, idle_ns: dict[int, int]) -> list[tuple[int, PartialBatch]]:
@@ -283,14 +308,22 @@ class MatchWorker(StageWorker):
         ends = await self._source.end_offsets(quiet) if quiet else {}
         return {partition: asked_ns for partition, end in ends.items() if end == self._sources[partition].position}
 
+    def _sent(self, source: SourcePartition) -> CommittedOffset:
+        rules = self._rules_in_use
+        sent = SentBlock(
+            start=source.commit_offset,
+            up_to=source.sent_up_to,
+            outputs=self._sink.outputs,
+            selections=rules.selection_digest if rules else "",
+        )
+        return CommittedOffset(partition=source.partition, offset=sent.start, metadata=encode_sent(sent))
+
     async def _commit(self) -> None:
-        offsets = [
-            CommittedOffset(partition=source.partition, offset=source.commit_offset)
-            for source in self._sources.values()
-            if source.commit_offset > self._committed[source.partition]
-        ]
+        """Commit what was delivered: whole blocks, and how much of the current ones."""
+        self._commit_at = self._clock.monotonic() + _COMMIT_SECONDS
+        offsets = [each for partition, each in self._delivered.items() if each != self._committed[partition]]
         if offsets and await self._source.commit(offsets):
-            self._committed.update({committed.partition: committed.offset for committed in offsets})
+            self._committed.update({committed.partition: committed for committed in offsets})
 
     async def _begin_again(self, failure: Failure) -> None:
         """Go back to the committed offsets: of a failed flush it is not known what was delivered."""
@@ -305,6 +338,6 @@ class MatchWorker(StageWorker):
         self._events = 0
         self._selected.clear()
         for partition, source in self._sources.items():
-            offset = self._committed[partition]
+            offset = self._committed[partition].offset
             self._sources[partition] = source.again(offset)
             await self._source.rewind(partition, offset)

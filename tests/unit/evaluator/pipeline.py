@@ -118,6 +118,8 @@ class Pipeline:
     alerts: dict[str, Transition] = field(default_factory=dict)
     states: dict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     match_offsets: dict[int, int] = field(default_factory=dict)
+    # What the metadata of these offsets say.
+    sent: dict[int, int] = field(default_factory=dict)
     window_offsets: dict[int, tuple[int, str]] = field(default_factory=dict)
     late_events: int = 0
     late_by_rule: Counter[str] = field(default_factory=Counter)
@@ -133,7 +135,11 @@ class Pipeline:
 
     def matcher(self) -> Matcher:
         offsets = {partition: self.match_offsets.get(partition, 0) for partition in range(self.inputs)}
-        return Matcher({each: SourcePartition.at(each, offset) for each, offset in offsets.items()}, offsets)
+        sources = {
+            each: SourcePartition.at(each, offset, sent_before=self.sent.get(each, offset))
+            for each, offset in offsets.items()
+        }
+        return Matcher(sources, offsets)
 
     def match(self, matcher: Matcher, partition: int, most: int) -> int:
         first = matcher.positions[partition]
@@ -145,6 +151,7 @@ class Pipeline:
         events, unreadable = DECODER.decode(records)
         assert not unreadable
         match_events(events, self.rules, matcher.sources)
+        matcher.sources[partition].skip_sent()
         matcher.positions[partition] += len(records)
         return len(records)
 
@@ -154,6 +161,7 @@ class Pipeline:
             self.partials[output].append(value)
         for source in matcher.sources.values():
             self.match_offsets[source.partition] = source.commit_offset
+            self.sent[source.partition] = source.sent_up_to
 
     def unflushed(self, matcher: Matcher, idle: float | None = None) -> list[tuple[int, bytes]]:
         """Return the records of a flush, each as small as possible."""

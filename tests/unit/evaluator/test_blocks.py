@@ -111,6 +111,43 @@ def test_a_complete_block_can_be_committed() -> None:
     assert flushed(source) == []
 
 
+def test_what_a_former_owner_has_sent_is_not_sent_again() -> None:
+    source = SourcePartition.at(0, 0, sent_before=2)
+    for offset, groups in enumerate(("ab", "bc")):
+        count(source.add_record(offset, 5), groups, samples=1)
+        source.skip_sent()
+    assert (source.has_unflushed_records, flushed(source)) == (False, [])
+    assert (source.commit_offset, source.sent_up_to) == (0, 2)
+    count(source.add_record(2, 6), "bd", samples=1)
+    source.skip_sent()
+    batches = [batch for _, batch in flushed(source)]
+    rows = sorted((row.key.group, row.aggregate.counted) for batch in batches for row in to_rows(batch.rows))
+    assert rows == [(("b",), 3), (("d",), 1)]
+    assert {batch.blocks[0].progress.previous_up_to for batch in batches} == {2}
+    assert source.sent_up_to == 3
+
+
+def test_what_was_not_evaluated_is_sent_though_a_former_owner_has_sent_the_rows() -> None:
+    source = SourcePartition.at(0, 0, sent_before=1)
+    source.add_record(0, 5).add_missed(("rule", 1), [7])
+    source.skip_sent()
+    source.add_record(1, 5)
+    assert [batch.blocks[0].missed for _, batch in flushed(source)] == [{("rule", 1): [7]}] * 2
+    assert source.sent_up_to == 1
+
+
+def test_a_block_that_begins_again_flushes_nothing_before_what_a_former_owner_has_sent() -> None:
+    source = SourcePartition.at(0, 0, sent_before=2)
+    source.add_record(0, 5)
+    source.skip_sent()
+    again = source.again(0)
+    count(again.add_record(0, 5), "a")
+    again.skip_sent()
+    assert flushed(again) == []
+    count(again.add_record(1, 5), "b")
+    assert sorted(row.key.group for _, batch in flushed(again) for row in to_rows(batch.rows)) == [("a",), ("b",)]
+
+
 def test_an_idle_source_is_reported() -> None:
     source = SourcePartition.at(0, 7)
     (progress, _) = [batch.blocks[0].progress for _, batch in flushed(source, idle_ns=99)]

@@ -1,5 +1,6 @@
 """The match loop: what is committed, and what happens when something does not go through."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -61,7 +62,13 @@ class Loop:
         )
 
     async def bring(
-        self, *values: bytes, first: int = 0, assigned: int | None = None, revoked: bool = False, seconds: float = 2
+        self,
+        *values: bytes,
+        first: int = 0,
+        assigned: int | None = None,
+        metadata: str = "",
+        revoked: bool = False,
+        seconds: float = 2,
     ) -> None:
         """One fetch, and the flush that follows it if it is time."""
         records = [
@@ -69,11 +76,15 @@ class Loop:
             for number, value in enumerate(values)
         ]
         events, unreadable = LogDecoder().decode(records)
-        offsets = () if assigned is None else (CommittedOffset(partition=0, offset=assigned),)
+        offsets = () if assigned is None else (CommittedOffset(partition=0, offset=assigned, metadata=metadata),)
         rebalance = Rebalance(revoked=(0,) if revoked else (), assigned=offsets)
         self.log.fetches.append(LogFetch(rebalance=rebalance, events=events, unreadable=unreadable))
         self.clock.advance(timedelta(seconds=seconds))
         await self.worker.turn()
+
+    def committed(self) -> list[tuple[int, int]]:
+        """Return the offset of each commit, and up to which one its metadata say that rows were sent."""
+        return [(each.offset, json.loads(each.metadata)["up_to"]) for each in self.log.commits]
 
     @property
     def now(self) -> float:
@@ -99,12 +110,52 @@ def loop() -> Loop:
 
 async def test_only_whole_blocks_are_committed(loop: Loop) -> None:
     await loop.bring(*[GOOD] * 255, assigned=0)
-    assert loop.log.commits == []
+    assert loop.committed() == [(0, 255)]
     await loop.bring(GOOD, GOOD, first=255)
     assert loop.flushed() == [(0, 0, 255, 1), (0, 255, 256, 1), (1, 256, 257, 1)]
-    assert loop.log.commits == [CommittedOffset(partition=0, offset=BLOCK_RECORDS)]
-    await loop.bring(GOOD, first=257)
-    assert len(loop.log.commits) == 1
+    assert loop.committed() == [(0, 255), (BLOCK_RECORDS, 257)]
+    await loop.bring()
+    assert len(loop.log.commits) == 2
+
+
+async def test_what_was_sent_of_a_block_is_committed_once_a_second_also_when_nothing_more_comes(loop: Loop) -> None:
+    await loop.bring(GOOD, assigned=0)
+    for first in (1, 2):
+        await loop.bring(GOOD, first=first, seconds=0.3)
+    assert loop.committed() == [(0, 1)]
+    await loop.bring(seconds=0.5)
+    assert loop.committed() == [(0, 1), (0, 3)]
+    await loop.bring(GOOD, first=3, seconds=0.3)
+    await loop.worker.finish()
+    assert loop.committed()[-1] == (0, 4)
+
+
+async def test_a_flush_that_failed_is_not_committed_as_sent(loop: Loop) -> None:
+    await loop.bring(GOOD, assigned=0)
+    loop.partials.failures = 1
+    await loop.bring(GOOD, first=1)
+    await loop.bring()
+    assert loop.committed() == [(0, 1)]
+
+
+async def test_after_a_crash_only_what_changed_since_the_commit_is_sent_again() -> None:
+    before, loop = Loop(), Loop()
+    await before.bring(GOOD, GOOD, assigned=0)
+    await loop.bring(GOOD, GOOD, assigned=0, metadata=before.log.commits[-1].metadata)
+    assert loop.flushed() == []
+    await loop.bring(GOOD, first=2)
+    assert loop.flushed() == [(0, 2, 3, 1)]
+    ((_, batch),) = loop.partials.written
+    assert [row.aggregate.counted for row in to_rows(batch.rows)] == [3]
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+async def test_with_other_rules_or_outputs_all_of_a_block_is_sent_again(outputs: int) -> None:
+    before, loop = Loop(), Loop(*([NEW] if outputs == 1 else []))
+    loop.partials.outputs = outputs
+    await before.bring(GOOD, GOOD, assigned=0)
+    await loop.bring(GOOD, GOOD, assigned=0, metadata=before.log.commits[-1].metadata)
+    assert {flush[:3] for flush in loop.flushed()} == {(0, 0, 2)}
 
 
 async def test_traces_are_sampled_once_though_a_block_begins_again(loop: Loop) -> None:
@@ -123,7 +174,7 @@ async def test_a_commit_that_kafka_refused_is_tried_again(loop: Loop) -> None:
     await loop.bring(*[GOOD] * 256, assigned=0)
     loop.log.takes_commits = True
     await loop.bring(GOOD, first=256)
-    assert loop.log.commits == [CommittedOffset(partition=0, offset=256)]
+    assert loop.committed() == [(256, 257)]
 
 
 async def test_a_flush_that_failed_begins_the_block_again(loop: Loop) -> None:
@@ -157,7 +208,7 @@ async def test_an_unreadable_record_is_dead_lettered_before_anything_is_committe
     loop.letters.failures = 2
     await loop.bring(*[GOOD] * 255, b"\xff", assigned=0)
     assert [each.record.offset for each in loop.letters.published] == [255]
-    assert loop.log.commits == [CommittedOffset(partition=0, offset=256)]
+    assert loop.committed() == [(256, 256)]
 
 
 async def test_stopping_before_an_unreadable_record_is_dead_lettered_commits_nothing(loop: Loop) -> None:

@@ -44,5 +44,13 @@ rebalance or a failed flush the current blocks are counted again from their star
 and the same numbers for the same `up_to`, and the window stage keeps for each key the row that has come furthest. Two
 owners at once therefore write nothing that counts twice.
 
+What need not be written again: the metadata of the committed offset say up to which offset of the current block Kafka
+has acknowledged all records of all flushes (`sent_block`). A new owner counts the block from its start, but flushes
+only rows that records from this offset on change. Nothing is missing: a row that they do not change is in
+`window-partials` as a former owner wrote it, and any other is written with all that it counts. The next flush says that
+it follows on an offset that was reached, so a reader sees no gap. This holds for rules that select the same, as many
+output partitions, and blocks of which no rule missed an event; otherwise everything is written again. What the new
+owner misses it writes in any case: it depends on the process, not on the records alone.
+
 Why it is exact: a row replaces, it never adds, and each event belongs to exactly one block.
 """

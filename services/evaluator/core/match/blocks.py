@@ -49,6 +49,11 @@ class Block:
         """Whether it contains records that the last flush did not."""
         return self.up_to > self.flushed_up_to
 
+    @property
+    def has_missed(self) -> bool:
+        """Whether a rule was not evaluated for some of its events."""
+        return bool(self._missed)
+
     def add_record(self, offset: int, arrival_ns: int) -> None:
         """Add one more record."""
         self.up_to = offset + 1
@@ -64,6 +69,11 @@ class Block:
         if new := sorted(set(panes_ns) - known):
             known.update(new)
             self._new_missed.setdefault(selection, []).extend(new)
+
+    def mark_sent(self) -> None:
+        """Leave what changed so far out of the next flush, but for what was missed: that differs by process."""
+        self.flushed_up_to = self.up_to
+        self.rows.mark_sent()
 
     def flush(self, progress: BlockProgress, outputs: int) -> "FlushedBlock":
         """Return how far this block is and what changed since the last flush."""
@@ -98,20 +108,22 @@ class SourcePartition:
     counted_up_to: int = 0
     # Nothing is flushed before this offset is reached: what is counted again was flushed up to there before.
     flush_from: int = 0
+    # Rows that nothing changes from this offset on were sent by a former owner.
+    sent_before: int = 0
     max_event_ns: int | None = None
     max_arrival_ns: int | None = None
 
     @classmethod
-    def at(cls, partition: int, offset: int) -> Self:
+    def at(cls, partition: int, offset: int, sent_before: int = 0) -> Self:
         """Begin at an offset before which nothing is missing: the committed one, or the oldest that Kafka has."""
-        return cls(partition=partition, blocks=[Block.at(offset)])
+        return cls(partition=partition, blocks=[Block.at(offset)], sent_before=sent_before, counted_up_to=sent_before)
 
     def again(self, offset: int) -> Self:
         """Begin again at the committed offset, without counting in metrics what they count already.
 
         The next flush goes at least as far as the last one, so each of its rows replaces the one that was sent before.
         """
-        flush_from = max(self.flush_from, self.blocks[-1].flushed_up_to)
+        flush_from = max(self.flush_from, self.blocks[-1].flushed_up_to, self.sent_before)
         return replace(self.at(self.partition, offset), counted_up_to=self.counted_up_to, flush_from=flush_from)
 
     def mark_counted(self) -> None:
@@ -127,6 +139,15 @@ class SourcePartition:
     def commit_offset(self) -> int:
         """The offset to commit once everything flushed has been delivered: the start of the current block."""
         return self.blocks[-1].start
+
+    @property
+    def sent_up_to(self) -> int:
+        """Up to where a new owner need not send the current block again, once everything flushed has been delivered.
+
+        Where a rule was not evaluated for some events, another owner may count more of them.
+        """
+        block = self.blocks[-1]
+        return max(block.start if block.has_missed else block.flushed_up_to, self.sent_before)
 
     @property
     def has_unflushed_records(self) -> bool:
@@ -149,6 +170,11 @@ class SourcePartition:
             self.blocks.append(block)
         block.add_record(offset, arrival_ns)
         return block
+
+    def skip_sent(self) -> None:
+        """Flush nothing of what a former owner has sent, as far as the records have not gone beyond it."""
+        if self.position <= self.sent_before:
+            self.blocks[-1].mark_sent()
 
     def flush(
         self, *, outputs: int, source_partitions: int, idle_ns: int | None, rules_revision: int

@@ -131,9 +131,13 @@ class CountedRows:
         self._route(outputs)
         slots, found = self._row_outputs.to_send(self._has_changed)
         taken = self.take(slots, unsent=True).compact() if len(slots) else NO_ROWS
+        self.mark_sent()
+        return taken, found
+
+    def mark_sent(self) -> None:
+        """Take down that all rows are where they go, with their samples."""
         self.samples.mark_sent(np.flatnonzero(self._has_changed))
         self._has_changed[:] = False
-        return taken, found
 
     def take(self, slots: Ints, *, unsent: bool = False) -> PartialRows:
         """Return some rows; those without samples to send have none if so."""
