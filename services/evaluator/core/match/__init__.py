@@ -21,9 +21,9 @@ expression. What cannot be evaluated fails for its rules alone; the window stage
 
 Rows are columns from here to the wire, and no Python object stands for a row: `counted_rows` holds those of a block. A
 pair of a selection and a bucket has a slot there (`slots`), which is found by a binary search; the output partitions of
-a slot are found once (`outputs`), and the samples of rows are indexes of the events that are samples (`row_samples`). A
-flush takes the changed rows of each block and writes them to `window-partials`: those of all sources in one record for
-each output partition, and further records where a source has begun another block.
+a slot are found when it is first sent (`outputs`), and the samples of rows are indexes of the events that are samples
+(`row_samples`). A flush takes the changed rows of each block and writes them to `window-partials`: those of all sources
+in one record for each output partition, and further records where a source has begun another block.
 
 Canaries, by which the system measures itself, are events as others, but do not move event time (`canaries`).
 

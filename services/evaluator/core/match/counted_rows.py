@@ -63,7 +63,6 @@ class CountedRows:
         self._bucket_slots, self._row_slots = SlotIndex(), SlotIndex()
         self._columns = {name: np.zeros(0, dtype=np.asarray(empty).dtype) for name, empty in _EMPTY.items()}
         self._has_changed = np.zeros(0, dtype=np.bool_)
-        self._routed = 0
         self._row_outputs = RowOutputs()
         self.samples = RowSamples()
 
@@ -171,8 +170,10 @@ class CountedRows:
         self.samples.grow(capacity)
 
     def _route(self, outputs: int) -> None:
-        """Find the output partitions of the rows that are new."""
-        selection, bucket = self._row_slots.pairs(np.arange(self._routed, len(self)))
+        """Find the output partitions of the rows that are sent for the first time."""
+        slots = self._row_outputs.unknown(np.flatnonzero(self._has_changed))
+        if not len(slots):
+            return
+        selection, bucket = self._row_slots.pairs(slots)
         group, _ = self._bucket_slots.pairs(bucket)
-        self._row_outputs.add(self._readers, selection, list(self._groups), group, outputs)
-        self._routed = len(self)
+        self._row_outputs.add(slots, self._readers, selection, list(self._groups), group, outputs)

@@ -15,30 +15,54 @@ from services.evaluator.core.match.events import Ints, RowMask
 from services.evaluator.core.records import Group, group_key
 
 _SHIFTS = (0, 8, 16, 24)
+# In place of the length of a group whose checksum was not needed so far.
+_UNKNOWN = -1
 
 
 class RowOutputs:
-    """The output partitions of the rows of a block, by slot; each is found once. Changed in place."""
+    """The output partitions of the rows of a block, by slot; each is found once, before it is sent. Changed in place.
+
+    After a restart most rows of a block may never be sent.
+    """
 
     def __init__(self) -> None:
-        self._routed = 0
+        self._is_routed = np.zeros(0, dtype=np.bool_)
         self._slots = self._outputs = self._sums = self._sizes = np.zeros(0, dtype=np.int64)
 
+    def unknown(self, slots: Ints) -> Ints:
+        """Return those of these slots whose output partitions are not known."""
+        lacking = int(slots.max(initial=-1)) + 1 - len(self._is_routed)
+        if lacking > 0:
+            self._is_routed = np.append(self._is_routed, np.zeros(lacking, dtype=np.bool_))
+        return slots[~self._is_routed[slots]]
+
     def add(
-        self, readers: Sequence[Sequence[str]], selection: Ints, groups: Sequence[Group], group: Ints, outputs: int
+        self,
+        slots: Ints,
+        readers: Sequence[Sequence[str]],
+        selection: Ints,
+        groups: Sequence[Group],
+        group: Ints,
+        outputs: int,
     ) -> None:
-        """Add the next rows: of each an index of `readers`, the rules that judge its group, and one of `groups`."""
-        sums, sizes = group_checksums(groups[len(self._sums) :])
-        self._sums, self._sizes = np.append(self._sums, sums), np.append(self._sizes, sizes)
+        """Add unknown rows: of each an index of `readers`, the rules that judge its group, and one of `groups`."""
+        self._add_checksums(groups, group)
         rows, found = np.nonzero(_outputs(readers, selection, self._sums[group], self._sizes[group], outputs))
-        self._slots = np.append(self._slots, rows + self._routed)
+        self._slots = np.append(self._slots, slots[rows])
         self._outputs = np.append(self._outputs, found)
-        self._routed += len(group)
+        self._is_routed[slots] = True
 
     def to_send(self, has_changed: RowMask) -> tuple[Ints, Ints]:
         """Return the slots of the rows that have changed, a slot for each output partition that its row goes to."""
         routes = np.flatnonzero(has_changed[self._slots])
         return self._slots[routes], self._outputs[routes]
+
+    def _add_checksums(self, groups: Sequence[Group], group: Ints) -> None:
+        more = len(groups) - len(self._sums)
+        self._sums = np.append(self._sums, np.zeros(more, dtype=np.int64))
+        self._sizes = np.append(self._sizes, np.full(more, _UNKNOWN))
+        unknown = distinct_integers(group[self._sizes[group] == _UNKNOWN])
+        self._sums[unknown], self._sizes[unknown] = group_checksums([groups[each] for each in unknown.tolist()])
 
 
 def group_checksums(groups: Sequence[Group]) -> tuple[Ints, Ints]:
