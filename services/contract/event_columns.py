@@ -45,6 +45,8 @@ EVENT_SCHEMA: Final = pa.schema(_EVENT_FIELDS)
 # No stream is larger before it is compressed.
 MAX_STREAM_BYTES: Final = 16 * 1024 * 1024
 _CODECS: Final[Mapping[int, Codec]] = {EventColumns.LZ4: "lz4", EventColumns.ZSTD: "zstd"}
+# This level takes a quarter less time than the usual one, and 2 to 5 % more bytes.
+_WRITERS: Final[Mapping[Codec, pa.Codec]] = {"lz4": pa.Codec("lz4", compression_level=-3), "zstd": pa.Codec("zstd")}
 _NO_EVENTS: Final = pa.RecordBatch.from_pylist([], schema=EVENT_SCHEMA)
 _READER: Final = StreamReader(EVENT_SCHEMA)
 _SCHEMA_BYTES: Final = EVENT_SCHEMA.serialize().size
@@ -71,12 +73,12 @@ def wrap_stream(
 ) -> bytes:
     """Return the value of a record on `log-events` with the events of an IPC stream of EVENT_SCHEMA."""
     codec = _CODECS.get(compression)
-    packed = stream.to_pybytes() if codec is None else pa.compress(stream, codec=codec, asbytes=True)
+    packed = stream if codec is None else _WRITERS[codec].compress(stream)
     return wrap_packed(packed, stream.size, event_count, compression)
 
 
 def wrap_packed(
-    packed: bytes, stream_size: int, event_count: int, compression: EventColumns.Compression.ValueType
+    packed: bytes | pa.Buffer, stream_size: int, event_count: int, compression: EventColumns.Compression.ValueType
 ) -> bytes:
     """Return the value of a record on `log-events` with a stream that is compressed already."""
     columns = EventColumns(
