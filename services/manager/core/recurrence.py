@@ -5,6 +5,9 @@ first one where the clock shows a time twice, and the time after the change that
 where it skips one.
 So an occurrence begins at the time that was asked for on every day that has it, and lasts its duration.
 
+A rule by hours counts those that pass, from its first time on, and selects among them by what the wall clock shows:
+where it shows an hour twice, these are two, and where it skips one, there is none. So its times are found in UTC.
+
 Nothing here goes on until it finds something: a search looks at a bounded number of days. A rule that never occurs,
 such as the 31st of February, is refused when it is written.
 """
@@ -12,12 +15,13 @@ such as the 31st of February, is refused when it is written.
 from calendar import monthrange
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
-from itertools import islice
+from itertools import islice, product
 from zoneinfo import ZoneInfo
 
 _DAY = timedelta(days=1)
+_HOUR = timedelta(hours=1)
 _HOURS = 24
 _MONTHS = 12
 _WEEK = 7
@@ -69,7 +73,7 @@ class Recurrence:
     duration: timedelta
     # The rule as it was written.
     text: str = field(default="", compare=False)
-    # The last time at which an occurrence begins on the wall clock; None when the rule has no end. See `bounded`.
+    # The last time at which an occurrence begins, on the rule's clock; None when the rule has no end. See `bounded`.
     last: datetime | None = None
 
     def covers(self, now: datetime) -> bool:
@@ -112,13 +116,12 @@ class Recurrence:
     @property
     def first(self) -> datetime | None:
         """Return when the first occurrence begins; None when there is none within nine years."""
-        first = next(self._times(self.start, self.start + _MAX_PAUSE), None)
+        first = next(self._times(self._begin, self._begin + _MAX_PAUSE), None)
         return None if first is None else self._instant(first)
 
     def around(self, first: datetime, last: datetime) -> Iterator[datetime]:
         """Yield the instants from `first` to `last` at which an occurrence begins, in their order."""
-        low = first.astimezone(self.zone).replace(tzinfo=None) - _ZONE_SLACK
-        high = last.astimezone(self.zone).replace(tzinfo=None) + _ZONE_SLACK
+        low, high = self._time(first) - _ZONE_SLACK, self._time(last) + _ZONE_SLACK
         instants = sorted({self._instant(each) for each in self._times(low, high)})
         return (each for each in instants if first <= each <= last)
 
@@ -127,45 +130,97 @@ class Recurrence:
 
         A rule that occurs fewer than `max_count` times is counted; UNTIL is looked for backwards from its end.
         """
+        begin = self._begin
         if self.rule.count is not None:
-            horizon = self.start + _MAX_PAUSE * 3
-            counted = list(islice(self._times(self.start, horizon), min(self.rule.count, max_count)))
+            counted = list(islice(self._times(begin, begin + _MAX_PAUSE * 3), min(self.rule.count, max_count)))
             if len(counted) < self.rule.count:
                 raise ValueError("does not occur so often within 27 years; UNTIL=… is an end as well")
             return replace(self, last=counted[-1])
         if self.rule.until is None:
             return self
-        end = self.rule.until
-        until = end.astimezone(self.zone).replace(tzinfo=None) if end.tzinfo else end
+        until = self._time_of(self.rule.until, is_last=True)
         span = LOOK_AHEAD
         while True:
             found = list(self._times(until - span, until))
-            if found or until - span < self.start:
-                return replace(self, last=found[-1] if found else self.start - _DAY)
+            if found or until - span < begin:
+                return replace(self, last=found[-1] if found else begin - _DAY)
             span *= 4
 
-    def _instant(self, local: datetime) -> datetime:
-        return local.replace(tzinfo=self.zone, fold=0).astimezone(UTC)
+    @property
+    def _clock(self) -> tzinfo:
+        """Return on which clock the times of the rule are found."""
+        return UTC if self.rule.frequency is Frequency.HOURLY else self.zone
+
+    @property
+    def _begin(self) -> datetime:
+        return self._time_of(self.start)
+
+    def _instant(self, moment: datetime) -> datetime:
+        return moment.replace(tzinfo=self._clock, fold=0).astimezone(UTC)
+
+    def _time(self, instant: datetime) -> datetime:
+        return instant.astimezone(self._clock).replace(tzinfo=None)
+
+    def _time_of(self, moment: datetime, *, is_last: bool = False) -> datetime:
+        """Return the time of the rule at which the wall clock shows this, first or last; or of an instant."""
+        if moment.tzinfo:
+            return self._time(moment)
+        if self._clock is self.zone:
+            return moment
+        times = (self._time(moment.replace(tzinfo=self.zone, fold=fold)) for fold in (0, 1))
+        return max(times) if is_last else next(times)
 
     def _times(self, low: datetime, high: datetime) -> Iterator[datetime]:
-        """Yield the times from `low` to `high` at which an occurrence begins on the wall clock, in their order."""
-        low = max(low, self.start)
+        """Yield the times from `low` to `high` at which an occurrence begins on the rule's clock, in their order."""
+        low = max(low, self._begin)
         high = high if self.last is None else min(high, self.last)
         if low > high:
             return
         rule = _with_defaults(self.rule, self.start)
-        for days in _periods(rule, self.start.date(), low.date(), high.date()):
-            times = [each for day in days if _selects(rule, day) for each in _times_of(rule, day, self.start)]
+        first, last = (self._instant(each).astimezone(self.zone).date() for each in (low, high))
+        for days in _periods(rule, self.start.date(), first, last):
+            times = [each for day in days if _selects(rule, day) for each in self._times_of(rule, day)]
             for each in _at_positions(times, rule.by_set_position):
                 if low <= each <= high:
                     yield each
 
+    def _times_of(self, rule: RecurrenceRule, day: date) -> Iterable[datetime]:
+        """Return the times of a day on the rule's clock, in their order."""
+        if rule.frequency is not Frequency.HOURLY:
+            minute = rule.by_minute or 0
+            return (datetime.combine(day, time(hour, minute, self.start.second)) for hour in sorted(set(rule.by_hour)))
+        hours = self._hours_of(day) if rule.by_minute is None else self._minutes_of(day, rule.by_minute)
+        return (
+            each for each in hours if not rule.by_hour or self._instant(each).astimezone(self.zone).hour in rule.by_hour
+        )
+
+    def _hours_of(self, day: date) -> Iterator[datetime]:
+        """Yield the hours of a day that are counted from the first time on."""
+        begin, end = (self._time_of(datetime.combine(each, time())) for each in (day, day + _DAY))
+        step = self.rule.interval * _HOUR
+        each = begin + (self._begin - begin) % step
+        while each < end:
+            yield each
+            each += step
+
+    def _minutes_of(self, day: date, minute: int) -> list[datetime]:
+        """Return when the wall clock shows a minute in the hours of a day that are counted."""
+        origin = self._begin - timedelta(minutes=self.start.minute)
+        found = set()
+        for hour, fold in product(range(_HOURS), (0, 1)):
+            shown = datetime.combine(day, time(hour, minute, self.start.second, fold=fold), self.zone)
+            each = self._time(shown)
+            is_shown = self._instant(each).astimezone(self.zone).replace(fold=fold) == shown
+            if is_shown and (each - origin) // _HOUR % self.rule.interval == 0:
+                found.add(each)
+        return sorted(found)
+
 
 def _with_defaults(rule: RecurrenceRule, start: datetime) -> RecurrenceRule:
     """Return the rule with what it leaves open taken from the first time."""
-    rule = replace(rule, by_minute=start.minute if rule.by_minute is None else rule.by_minute)
     if rule.frequency is not Frequency.HOURLY:
-        rule = replace(rule, by_hour=rule.by_hour or (start.hour,))
+        minute = start.minute if rule.by_minute is None else rule.by_minute
+        rule = replace(rule, by_hour=rule.by_hour or (start.hour,), by_minute=minute)
     if rule.by_day or rule.by_month_day:
         return rule
     match rule.frequency:
@@ -241,16 +296,6 @@ def _is_weekday(rule: RecurrenceRule, day: date, weekday: int, which: int) -> bo
     else:
         place, length = day.day, monthrange(day.year, day.month)[1]
     return which in {(place - 1) // _WEEK + 1, -((length - place) // _WEEK + 1)}
-
-
-def _times_of(rule: RecurrenceRule, day: date, start: datetime) -> Iterator[datetime]:
-    """Yield the times of a day, in their order."""
-    hours = sorted(set(rule.by_hour)) or range(_HOURS)
-    origin = start.toordinal() * _HOURS + start.hour
-    for hour in hours:
-        is_due = (day.toordinal() * _HOURS + hour - origin) % rule.interval == 0
-        if is_due or rule.frequency is not Frequency.HOURLY:
-            yield datetime.combine(day, time(hour, rule.by_minute or 0, start.second))
 
 
 def _at_positions(times: list[datetime], positions: tuple[int, ...]) -> list[datetime]:

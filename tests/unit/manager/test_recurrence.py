@@ -153,7 +153,61 @@ def test_changes_of_the_clock_move_the_instant_and_not_the_time(
     assert [f"{each:%H:%M}" for each in instants] == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "zone", "start", "expected"),
+    [
+        # Back: the hour from 2 is there twice; forward: it is not there.
+        ("FREQ=HOURLY", "Europe/Berlin", datetime(2026, 10, 25, 1), ["24 23:00", "25 00:00", "25 01:00", "25 02:00"]),
+        ("FREQ=HOURLY", "Europe/Berlin", datetime(2026, 3, 29, 1), ["29 00:00", "29 01:00", "29 02:00"]),
+        ("FREQ=HOURLY;INTERVAL=2", "Europe/Berlin", datetime(2026, 10, 25, 0), ["24 22:00", "25 00:00", "25 02:00"]),
+        ("FREQ=HOURLY;BYHOUR=2", "Europe/Berlin", datetime(2026, 10, 25, 0), ["25 00:00", "25 01:00", "26 01:00"]),
+        ("FREQ=HOURLY;BYHOUR=2", "Europe/Berlin", datetime(2026, 3, 28, 0), ["28 01:00", "30 00:00"]),
+        (
+            "FREQ=HOURLY;BYMINUTE=5",
+            "Europe/Berlin",
+            datetime(2026, 10, 25, 1, 30),
+            ["25 00:05", "25 01:05", "25 02:05"],
+        ),
+        ("FREQ=HOURLY;BYMINUTE=5", "Europe/Berlin", datetime(2026, 3, 29, 0, 30), ["29 00:05", "29 01:05", "29 02:05"]),
+        (
+            "FREQ=HOURLY;BYMINUTE=5;INTERVAL=2",
+            "Europe/Berlin",
+            datetime(2026, 10, 25, 0, 30),
+            ["25 00:05", "25 02:05", "25 04:05"],
+        ),
+        ("FREQ=HOURLY;COUNT=2", "Europe/Berlin", datetime(2026, 10, 25, 2, 30), ["25 00:30", "25 01:30"]),
+        ("FREQ=HOURLY;UNTIL=20261025T023000", "Europe/Berlin", datetime(2026, 10, 25, 2), ["25 00:00", "25 01:00"]),
+        ("FREQ=HOURLY;UNTIL=20261025T003000Z", "Europe/Berlin", datetime(2026, 10, 25, 2), ["25 00:00"]),
+        # By half an hour: what passes is hours, what was asked for is a minute.
+        ("FREQ=HOURLY", "Australia/Lord_Howe", datetime(2026, 4, 5, 1), ["04 14:00", "04 15:00", "04 16:00"]),
+        (
+            "FREQ=HOURLY;BYMINUTE=45",
+            "Australia/Lord_Howe",
+            datetime(2026, 4, 5, 1),
+            ["04 14:45", "04 15:15", "04 16:15"],
+        ),
+        ("FREQ=HOURLY;BYMINUTE=15", "Australia/Lord_Howe", datetime(2026, 10, 4, 1), ["03 14:45", "03 16:15"]),
+    ],
+)
+def test_hours_are_those_that_pass(text: str, zone: str, start: datetime, expected: list[str]) -> None:
+    made = recurrence(text, start, zone)
+    first = start.replace(tzinfo=made.zone)
+    instants = islice(made.around(first, first + timedelta(days=9)), len(expected))
+    assert [f"{each:%d %H:%M}" for each in instants] == expected
+    assert made.first == next(made.around(first, first + timedelta(days=9)))
+    if "COUNT" in text or "UNTIL" in text:
+        assert f"{made.end - HOUR:%d %H:%M}" == expected[-1]  # type: ignore[operator]
+
+
 _ZONES = st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"])
+_CHANGES = {
+    "Europe/Berlin": (datetime(2026, 3, 29, 1), datetime(2026, 10, 25, 1)),
+    "America/New_York": (datetime(2026, 3, 8, 7), datetime(2026, 11, 1, 6)),
+    "Australia/Lord_Howe": (datetime(2026, 4, 4, 15), datetime(2026, 10, 3, 15, 30)),
+    # At midnight, so that a day begins an hour late or ends an hour late.
+    "Africa/Cairo": (datetime(2026, 4, 23, 22), datetime(2026, 10, 29, 21)),
+    "UTC": (datetime(2026, 3, 29, 1), datetime(2026, 10, 25, 1)),
+}
 _FREQUENCIES = st.sampled_from(list(Frequency))
 
 
@@ -227,3 +281,41 @@ def test_law_each_time_shows_the_wall_clock_that_was_asked_for(zone: str, start:
         is_there = asked.replace(tzinfo=made.zone).astimezone(UTC).astimezone(made.zone).replace(tzinfo=None) == asked
         assert (shown.replace(tzinfo=None) == asked) == is_there
         assert shown.fold == 0
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(list(_CHANGES)), st.integers(0, 1), st.integers(-3000, 3000), st.integers(1, 26), st.data())
+def test_law_a_rule_by_hours_covers_what_steps_through_utc_cover(
+    zone: str, which: int, minutes: int, interval: int, data: st.DataObject
+) -> None:
+    change = _CHANGES[zone][which].replace(tzinfo=UTC)
+    by_hour = data.draw(st.sampled_from([(), (0,), (1, 2), (23,)]))
+    hours = data.draw(st.integers(1, 3))
+    start = (change + timedelta(minutes=minutes)).astimezone(ZoneInfo(zone)).replace(tzinfo=None, fold=0)
+    text = f"FREQ=HOURLY;INTERVAL={interval}" + (f";BYHOUR={','.join(map(str, by_hour))}" if by_hour else "")
+    made = recurrence(text, start, zone, hours * HOUR)
+    each = first = start.replace(tzinfo=made.zone).astimezone(UTC)
+    steps = []
+    while each < change + timedelta(days=3):
+        if not by_hour or each.astimezone(made.zone).hour in by_hour:
+            steps.append(each)
+        each += interval * HOUR
+    for _ in range(8):
+        now = change + timedelta(minutes=data.draw(st.integers(-4000, 4000)))
+        assert made.covers(now) == any(each <= now < each + hours * HOUR for each in steps)
+        # Each hour without a pause silences every instant.
+        assert made.covers(now) or interval > hours or by_hour or now < first
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(list(_CHANGES)), st.integers(0, 1), st.integers(0, 59), st.integers(0, 59))
+def test_law_a_minute_of_each_hour_comes_whenever_the_clock_shows_it(
+    zone: str, which: int, minute: int, first_minute: int
+) -> None:
+    change = _CHANGES[zone][which].replace(tzinfo=UTC)
+    start = (change - timedelta(days=20)).replace(tzinfo=None, minute=first_minute)
+    made = recurrence(f"FREQ=HOURLY;BYMINUTE={minute}", start, zone)
+    passed = (change + timedelta(minutes=n) for n in range(-400, 400))
+    assert list(made.around(change - timedelta(minutes=400), change + timedelta(minutes=399))) == [
+        each for each in passed if each.astimezone(made.zone).minute == minute
+    ]
