@@ -108,6 +108,8 @@ class BatchProcessor:
         self._records = meter.create_counter(
             "tocsin.kafka.consumer.records", description="Records consumed, by outcome."
         )
+        # Prometheus must see the first one as an increase.
+        self._count(0, "dead_lettered")
         self._retries = meter.create_counter(
             "tocsin.kafka.consumer.retries", description="Batches that were handled again, by reason."
         )

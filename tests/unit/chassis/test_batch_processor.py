@@ -123,3 +123,10 @@ async def test_a_dead_letter_without_its_value_keeps_the_trace_of_its_record(str
     await letters.publish(replace(record(b"1"), value=b"1" * 100, headers=[trace, ("large", b"1" * 100)]), "no")
     assert stream.sent == [b" no"]
     assert [list(headers) for headers in stream.headers] == [[trace]]
+
+
+def test_that_none_was_dead_lettered_is_shown_from_the_start(stream: FakeProducer) -> None:
+    with telemetry.telemetry("test", "i", ""):
+        processor_of(Handler({}), stream)
+        exposed = telemetry.exposition()[0].decode()
+    assert 'tocsin_kafka_consumer_records_total{outcome="dead_lettered",topic="alerts"} 0.0' in exposed

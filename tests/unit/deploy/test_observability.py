@@ -129,6 +129,14 @@ def test_the_first_observation_of_a_histogram_is_shown(dashboard: Dashboard) -> 
             assert re.search(r"\((\S+( \S+)?) unless \1 offset (\S+)\) or increase\(\1\[\3\]\)", query), query
 
 
+def test_an_alerting_rule_sees_the_first_increase_of_a_tenants_counter() -> None:
+    groups = yaml.safe_load((DEPLOY / "prometheus_rules.yml").read_text())["groups"]
+    queries = [rule["expr"] for group in groups for rule in group["rules"] if "(tenant)" in rule["expr"]]
+    assert len(queries) > 1
+    for query in queries:
+        assert re.search(r"\((\S+) unless \1 offset (\S+)\) or increase\(\1\[\2\]\)", query), query
+
+
 def test_each_panel_has_a_description_and_none_overlaps_another(dashboard: Dashboard) -> None:
     shown = panels(dashboard)
     places = [(x, y) for panel in shown for x in range(*span(panel, "x", "w")) for y in range(*span(panel, "y", "h"))]
