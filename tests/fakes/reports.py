@@ -108,20 +108,25 @@ class MemoryReportReader:
 
     async def notifications(self, period: ReportPeriod) -> NotificationReport:
         kinds = (AlertHistoryKind.NOTIFIED, AlertHistoryKind.NOTIFICATION_FAILED)
-        rows = [
+        entries = [
             entry
             for entry in self._store.tables.history.values()
             if entry.kind in kinds and period.start <= entry.create_time < period.end
         ]
+        # Each once, also where it tells of several alerts.
+        rows = {(each.kind, each.channel, each.create_time, each.notification_id or each.id): each for each in entries}
 
         def counted(found: Iterable[Any]) -> DeliveryFigures:
             delivered = [entry.kind is AlertHistoryKind.NOTIFIED for entry in found]
             return DeliveryFigures(delivered=sum(delivered), failed=len(delivered) - sum(delivered))
 
         return NotificationReport(
-            total=counted(rows),
-            channels=[(key, counted(found)) for key, found in _groups(rows, lambda entry: entry.channel)],
-            days={key: counted(found) for key, found in _groups(rows, lambda entry: _day(entry.create_time, period))},
+            total=counted(rows.values()),
+            channels=[(key, counted(found)) for key, found in _groups(rows.values(), lambda entry: entry.channel)],
+            days={
+                key: counted(found)
+                for key, found in _groups(rows.values(), lambda entry: _day(entry.create_time, period))
+            },
         )
 
 

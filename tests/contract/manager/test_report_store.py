@@ -233,6 +233,27 @@ class ReportContract(ABC):
         ]
         assert sum(each.delivered for each in report.days.values()) == 11
 
+    async def test_a_notification_of_several_alerts_is_counted_once_for_each_channel(self, stored: Stored) -> None:
+        await put(stored, an_alert(1), an_alert(2, resource="mail"))
+        entries = [
+            AlertHistoryEntry(
+                id=f"{channel} {alert_id} {at}",
+                alert_id=alert_id,
+                kind=AlertHistoryKind.NOTIFICATION_FAILED,
+                create_time=at,
+                channel=channel,
+                notification_id="n",
+            )
+            for channel in ("slack", "email")
+            for alert_id in ("alert-1", "alert-2")
+            for at in (NOW - HOUR, NOW - MINUTE)
+        ]
+        async with stored.store.transaction() as transaction:
+            await transaction.alerts.insert_history(entries)
+        report = await stored.reports.notifications(PERIOD)
+        assert [(name, each.failed) for name, each in report.channels] == [("email", 2), ("slack", 2)]
+        assert report.total.failed == 4
+
     async def test_lists_are_bounded_and_agree_with_the_values(self, stored: Stored) -> None:
         """So many that each list is cut, in an order that ties do not change."""
         alerts = []
