@@ -102,22 +102,25 @@ def add_silence(
         typer.Option("--rule", help="When it recurs, by RFC 5545: FREQ=WEEKLY;BYDAY=SU. With --from, --zone, --for."),
     ] = "",
     first: Annotated[
-        str, typer.Option("--from", metavar="TIME", help="The first time on the zone's clock: 2026-11-29T22:00:00.")
+        str,
+        typer.Option(
+            "--from", metavar="TIME", help="With --rule, its first time on the zone's clock: 2026-11-29T22:00:00."
+        ),
     ] = "",
-    zone: Annotated[str, typer.Option("--zone", help="The time zone, such as Europe/Berlin.")] = "UTC",
+    zone: Annotated[
+        str, typer.Option("--zone", help="With --rule, the time zone, such as Europe/Berlin; without it, UTC.")
+    ] = "",
     output: OutputOption = OutputFormat.TABLE,
     server: ServerOption = DEFAULT_SERVER,
 ) -> None:
     """Silence alerts for a time, at times that recur, or named ones until they are resolved."""
     silence = Silence(matchers=matchers, start_time=timestamp_of(start), author=author, comment=comment)
     if rule:
-        _refuse_unless(bool(first and span), "--rule needs --from, the first time, and --for, how long each time lasts")
-        recurrence = Recurrence(rule=rule, start_time=first, time_zone=zone, duration=duration_of(span or timedelta()))
-        silence.recurrence.CopyFrom(recurrence)
-    elif not alerts:
-        _refuse_unless((span is None) != (until is None), "expected --for or --until, --rule, or --alert")
-        end = until if span is None else (start or datetime.now(UTC)) + span
-        silence.end_time.CopyFrom(timestamp_of(end or datetime.now(UTC)))
+        silence.recurrence.CopyFrom(_recurrence(rule, first, zone, span))
+        _refuse_unless(until is None, "--rule has its own UNTIL, in place of --until")
+    else:
+        _refuse_unless(not (first or zone), "--from and --zone belong to --rule; --start is when one silence begins")
+        silence.MergeFrom(_end(start, span, until, is_required=not alerts))
     with open_channel(server, output) as channel:
         silence.alert_ids.extend(find_alert(channel, each, output) for each in alerts or [])
         request = service.CreateSilenceRequest(silence=silence, request_id=new_request_id())
@@ -198,6 +201,19 @@ def _print_preview(response: service.PreviewSilenceResponse, output: OutputForma
     stdout.print(
         f"Open alerts: {response.open_alert_count}. In the last 7 days: {at_least}{response.recent_alert_count}."
     )
+
+
+def _recurrence(rule: str, first: str, zone: str, span: timedelta | None) -> Recurrence:
+    if not first or span is None:
+        raise typer.BadParameter("--rule needs --from, the first time, and --for, how long each time lasts")
+    return Recurrence(rule=rule, start_time=first, time_zone=zone or "UTC", duration=duration_of(span))
+
+
+def _end(start: datetime | None, span: timedelta | None, until: datetime | None, *, is_required: bool) -> Silence:
+    """Return a silence that has an end, and nothing else."""
+    given = [each for each in (span, until) if each is not None]
+    _refuse_unless(len(given) == 1 or not (given or is_required), "expected --for or --until, --rule, or --alert")
+    return Silence(end_time=timestamp_of(until if span is None else (start or datetime.now(UTC)) + span))
 
 
 def _refuse_unless(condition: bool, problem: str) -> None:  # noqa: FBT001 - a condition stands where it is read
