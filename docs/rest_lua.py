@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from google.api import annotations_pb2, field_behavior_pb2, http_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
-from docs.rest_methods import FILES
+from docs.rest_methods import SERVICES
 
 _HEAD = """\
 -- Written by `make gen` from proto/: what the bodies and queries of REST may have, by the names of JSON.
@@ -20,7 +20,7 @@ _OF_THE_SERVER = field_behavior_pb2.OUTPUT_ONLY
 
 def lua_tables() -> str:
     """Return envoy/methods.lua."""
-    methods = [method for file in FILES for service in file.services_by_name.values() for method in service.methods]
+    methods = [method for service in SERVICES for method in service.methods]
     messages: dict[str, str] = {}
     rows = [row for method in methods for row in _method_rows(method, messages)]
     enums: dict[str, str] = {}

@@ -5,41 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from google.api import annotations_pb2, http_pb2
-from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
-from tocsin.access.v1 import access_service_pb2
-from tocsin.alerts.v1 import alert_service_pb2
-from tocsin.catalog.v1 import catalog_service_pb2
-from tocsin.changes.v1 import change_service_pb2
-from tocsin.explanations.v1 import explanation_service_pb2
-from tocsin.incidents.v1 import incident_service_pb2
-from tocsin.logs.v1 import log_ingest_service_pb2
-from tocsin.notifications.v1 import notification_service_pb2
-from tocsin.oncall.v1 import on_call_service_pb2
-from tocsin.reports.v1 import report_service_pb2
-from tocsin.routing.v1 import routing_service_pb2
-from tocsin.rules.v1 import alert_rule_service_pb2, rule_statistics_service_pb2
-from tocsin.silences.v1 import silence_service_pb2
+from services.contract.public_services import PUBLIC_SERVICES
 
 _PROTO = Path(__file__).resolve().parent.parent / "proto"
-FILES: tuple[FileDescriptor, ...] = tuple(
-    module.DESCRIPTOR
-    for module in (
-        log_ingest_service_pb2,
-        alert_rule_service_pb2,
-        rule_statistics_service_pb2,
-        alert_service_pb2,
-        silence_service_pb2,
-        report_service_pb2,
-        on_call_service_pb2,
-        explanation_service_pb2,
-        routing_service_pb2,
-        catalog_service_pb2,
-        incident_service_pb2,
-        change_service_pb2,
-        notification_service_pb2,
-        access_service_pb2,
-    )
+_POOL = descriptor_pool.Default()
+SERVICES: tuple[ServiceDescriptor, ...] = tuple(
+    _POOL.FindServiceByName(name) for name in PUBLIC_SERVICES if name.startswith("tocsin.")
 )
 # What the body is, by the field that takes it.
 _BODIES = {
@@ -61,17 +35,16 @@ _SENTENCE = re.compile(r".*?[.:](?= |$)")
 
 def rest_rows() -> list[tuple[str, str, str, str]]:
     """Return method and path, the query parameters, the body, and what the rpc does, of each rpc with a path."""
-    return [row for file in FILES for row in _rows_of(file)]
+    return [row for service in SERVICES for row in _rows_of(service)]
 
 
-def _rows_of(file: FileDescriptor) -> Iterator[tuple[str, str, str, str]]:
-    comments = {name: text for text, name in _RPC.findall((_PROTO / file.name).read_text())}
-    for service in file.services_by_name.values():
-        for method in service.methods:
-            rule = method.GetOptions().Extensions[annotations_pb2.http]
-            if verb := rule.WhichOneof("pattern"):
-                path = f"`{verb.upper()} {getattr(rule, verb)}`"
-                yield path, *_parameters(method, rule, getattr(rule, verb)), _first_sentence(comments[method.name])
+def _rows_of(service: ServiceDescriptor) -> Iterator[tuple[str, str, str, str]]:
+    comments = {name: text for text, name in _RPC.findall((_PROTO / service.file.name).read_text())}
+    for method in service.methods:
+        rule = method.GetOptions().Extensions[annotations_pb2.http]
+        if verb := rule.WhichOneof("pattern"):
+            path = f"`{verb.upper()} {getattr(rule, verb)}`"
+            yield path, *_parameters(method, rule, getattr(rule, verb)), _first_sentence(comments[method.name])
 
 
 def _parameters(method: MethodDescriptor, rule: http_pb2.HttpRule, path: str) -> tuple[str, str]:
