@@ -50,8 +50,7 @@ ServerOption = Annotated[
         "--server",
         envvar="TOCSIN_SERVER",
         callback=require_host_and_port,
-        help="The gRPC address of Tocsin, host:port. Without it: TOCSIN_SERVER, else 127.0.0.1 on the port of "
-        "TOCSIN_PORT_EDGE, else on that of the last `tocsin up`.",
+        help="Address of Tocsin, host:port. Without it, that of the last `tocsin up` here.",
     ),
 ]
 DEFAULT_SERVER = default_server()

@@ -46,7 +46,7 @@ def find_alert(channel: grpc.Channel, given: str, output: OutputFormat) -> str:
 def find_explainable(channel: grpc.Channel, given: str, output: OutputFormat) -> tuple[str, bool]:
     """Return the id of the alert or incident whose id begins so, and whether it is an incident's.
 
-    End the command when there are several. What is neither is for the server to refuse, as an alert.
+    End the command when there are several. A whole id that is neither is for the server to refuse, as an alert's.
     """
     incidents = _list_incidents(channel, given, _MAX_CANDIDATES, RPC_TIMEOUT_S)
 
@@ -149,15 +149,17 @@ def _list_failed_notifications(
 
 
 def _only_one(channel: grpc.Channel, given: str, noun: str, listing: _Listing, output: OutputFormat) -> str:
-    """Return the only id that begins so. What no id begins with is for the server to refuse."""
+    """Return the only id that begins so; end the command when there is none, or several."""
     if not given or len(given) >= _ID_LENGTH:
         return given
     # A server of the former release does not know the filter.
     candidates = listing(channel, given, _MAX_CANDIDATES, RPC_TIMEOUT_S)
     found = {name: text for name, text in candidates.items() if name.startswith(given.lower())}
-    if len(found) <= 1:
-        return next(iter(found), given)
+    if len(found) == 1:
+        return next(iter(found))
     details = [ErrorDetail(field=name, description=text) for name, text in sorted(found.items())]
-    message = f'"{given}" is the beginning of several {noun}s; type more of the id'
-    print_error(ErrorReport(code="INVALID_ARGUMENT", message=message, details=details), output, source=noun)
+    code, message = "INVALID_ARGUMENT", f'"{given}" is the beginning of several {noun}s; type more of the id'
+    if not found:
+        code, message = "NOT_FOUND", f'no {noun} has an id that begins with "{given}"'
+    print_error(ErrorReport(code=code, message=message, details=details), output, source=noun)
     raise typer.Exit(ExitCode.REFUSED)

@@ -58,9 +58,7 @@ OutputOption = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="A table for people, wide with all columns and whole ids; or JSON or YAML for programs: one object for "
-        'one thing, an array for several. Errors go to standard error, for programs as {"error": {"code", "message", '
-        '"details"}}.',
+        help="table; wide, with all columns and whole ids; json or yaml, for programs, errors too.",
     ),
 ]
 

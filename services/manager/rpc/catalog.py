@@ -100,7 +100,7 @@ def _part(catalog: Catalog, service: str, depth: int) -> list[str]:
     if not service:
         return catalog.names()
     if service not in catalog.services and service not in catalog.graph.names:
-        raise ServiceNotFound("neither has the catalog this service, nor depends another one on it", service=service)
+        raise ServiceNotFound("the catalog does not have this service, and no other one depends on it", service=service)
     return sorted(catalog.graph.around(service, depth))
 
 

@@ -98,3 +98,11 @@ def test_what_is_neither_is_refused(tocsin: Command) -> None:
     done = tocsin("explain", "0" * 36)
     assert done.exit_code == 1
     assert "NOT_FOUND" in done.stderr
+
+
+def test_a_beginning_that_no_id_has_is_refused_with_it(tocsin: Command) -> None:
+    done = tocsin("explain", "zz")
+    assert done.exit_code == 1
+    assert 'NOT_FOUND: no alert or incident has an id that begins with "zz"' in " ".join(done.stderr.split())
+    refused = tocsin("notifications", "retry", "0000", "-o", "json")
+    assert json.loads(refused.stderr)["error"]["code"] == "NOT_FOUND"
