@@ -28,6 +28,20 @@ def test_the_links_of_a_page_lead_to_existing_files(page: str, path: Path) -> No
     assert path.exists(), f"{page} points to {path}"
 
 
+def anchors_of(page: Path) -> set[str]:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings: list[str] = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_links_of_a_page_lead_to_existing_headings(page: Path) -> None:
+    linked: list[tuple[str, str]] = re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", page.read_text())
+    targets = [(page.parent / path if path else page, anchor) for path, anchor in linked]
+    missing = [f"{path}#{anchor}" for path, anchor in targets if anchor not in anchors_of(path)]
+    assert not missing
+
+
 _STOP = re.compile(r"^\| `([\w/]+\.py)`: `([\w.]+)` \|", re.MULTILINE)
 
 
