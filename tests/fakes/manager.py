@@ -4,8 +4,9 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from typing import Any
 
 from services.chassis.failures import StoreUnavailable
 from services.chassis.tenants import current_tenant
@@ -369,7 +370,7 @@ class MemoryStore:
     @asynccontextmanager
     async def transaction(self, *, commit: bool = True) -> AsyncIterator[MemoryTransaction]:
         async with self._lock:
-            tables = copy.deepcopy(self.tables)
+            tables = _copied(self.tables)
             yield MemoryTransaction(tables)
             if not commit:
                 return
@@ -378,3 +379,17 @@ class MemoryStore:
                 raise StoreUnavailable("the database does not answer")
             self.tenants[current_tenant()] = tables
             self._access = tables.access
+
+
+def _copied(rows: Any) -> Any:
+    """Return rows that a transaction may change; tuples and frozen values, which nothing changes, are shared."""
+    if isinstance(rows, dict):
+        return {key: _copied(each) for key, each in rows.items()}
+    if isinstance(rows, list):
+        return [_copied(each) for each in rows]
+    parameters = getattr(rows, "__dataclass_params__", None)
+    if parameters is None:
+        return rows if isinstance(rows, tuple) else copy.deepcopy(rows)
+    if parameters.frozen:
+        return rows
+    return replace(rows, **{each.name: _copied(getattr(rows, each.name)) for each in fields(rows)})

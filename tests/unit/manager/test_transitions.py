@@ -20,6 +20,7 @@ from services.manager.adapters.silence_cache import SilenceCache
 from services.manager.core.alert import AlertHistoryKind
 from services.manager.core.alert_changes import AlertChange, AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertReason, AlertState, Ended, Fired
+from services.manager.core.catalog import ServiceEntry, StoredService
 from services.manager.core.incident import IncidentState
 from services.manager.core.incident_batch import IncidentSettings
 from services.manager.core.transitions import ReceivedTransition, TransitionContext, decide
@@ -32,6 +33,7 @@ from tests.fakes.incidents import FixedRouting
 from tests.fakes.manager import MemoryStore
 from tests.fakes.manager_readers import MemoryCatalogReader, MemoryDedupCache, MemoryRuleReader, MemorySilenceReader
 from tests.fakes.on_call import FixedOnCall
+from tests.fakes.routing import a_stored_tree, a_tree
 from tests.fakes.transitions import NOW, START, WINDOW, a_subject, a_transition
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 
@@ -168,6 +170,7 @@ def record(transition: ReceivedTransition, offset: int = 0) -> Record:
         severity=int(transition.subject.severity),  # type: ignore[arg-type]
         resource=transition.subject.resource,
     )
+    message.group["service"] = transition.subject.resource
     message.first_window_time.FromDatetime(transition.evaluation.episode)
     message.create_time.FromDatetime(transition.evaluation.time)
     return Record("alerts", 0, offset, None, message.SerializeToString(), (), 0)
@@ -181,6 +184,9 @@ class World:
     dedup_cache: MemoryDedupCache
     worker: TransitionWorker
     incidents: IncidentWorker
+    catalog: CatalogCache
+    clock: FakeClock
+    routing: FixedRouting
 
     async def process(self, *transitions: ReceivedTransition) -> None:
         """Process as the consumer does: again until it succeeds."""
@@ -202,16 +208,14 @@ class World:
 
 def new_world() -> World:
     store, dedup_cache = MemoryStore(), MemoryDedupCache()
-    labels = TransitionLabels(RuleBroadcaster(MemoryRuleReader(store)), CatalogCache(MemoryCatalogReader(store)))
-    silences = SilenceCache(MemorySilenceReader(store), FakeClock(NOW))
     clock, metrics, catalog = FakeClock(NOW), Metrics(), CatalogCache(MemoryCatalogReader(store))
+    labels = TransitionLabels(RuleBroadcaster(MemoryRuleReader(store)), catalog)
+    silences, routing = SilenceCache(MemorySilenceReader(store), clock), FixedRouting()
     workers = PerTenant(
-        lambda: IncidentWorker(
-            store, catalog, FixedRouting(), FixedOnCall(), clock, metrics, settings=IncidentSettings()
-        )
+        lambda: IncidentWorker(store, catalog, routing, FixedOnCall(), clock, metrics, settings=IncidentSettings())
     )
     worker = TransitionWorker(store, dedup_cache, labels, silences, workers, clock, metrics=metrics)
-    return World(store, dedup_cache, worker, workers.mine)
+    return World(store, dedup_cache, worker, workers.mine, catalog, clock, routing)
 
 
 @pytest.fixture
@@ -400,3 +404,35 @@ async def test_each_tenants_transitions_are_processed_by_themselves(world: World
     with pytest.raises(UnreadableRecordError) as error:
         await world.worker.handle(of("*", mine))
     assert error.value.reason == "UNUSABLE_TRANSITION"
+
+
+async def test_of_a_thousand_related_alerts_each_receiver_has_three_messages(world: World) -> None:
+    services = [f"service-{number}" for number in range(1000)]
+    entries = [ServiceEntry(name=name, depends_on=("database",)) for name in services]
+    world.store.tables.services = {
+        each.name: StoredService(entry=each, revision=1, create_time=NOW, update_time=NOW) for each in entries
+    }
+    world.store.tables.catalog_revision = 1
+    await world.catalog.refresh()
+    world.routing.current = a_stored_tree(a_tree(receivers=("pager", "chat")))
+    await world.turn()
+    await world.process(a_transition(subject=a_subject("database")))
+    for first in range(0, len(services), 100):
+        await world.process(*(a_transition(subject=a_subject(name)) for name in services[first : first + 100]))
+        world.clock.advance(timedelta(seconds=1))
+        await world.turn()
+    world.clock.advance(timedelta(minutes=2))
+    await world.turn()
+    ends = [a_transition(Ended, subject=a_subject(name), window=1) for name in ("database", *services)]
+    for first in range(0, len(ends), 500):
+        await world.process(*ends[first : first + 500])
+        await world.turn()
+    for _ in range(3):
+        world.clock.advance(timedelta(minutes=2))
+        await world.turn()
+    ((incident, _),) = world.store.tables.incidents.incidents.values()
+    assert {alert.service for alert in incident.alerts.values()} == {"database", *services}
+    sent = [each for each, _ in world.store.tables.outbox]
+    assert [each.kind.value for each in sent] == ["FIRING", "UPDATED", "RESOLVED"]
+    assert {each.receivers for each in sent} == {("pager", "chat")}
+    assert sent[1].new_alerts == len(services)
