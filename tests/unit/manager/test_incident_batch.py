@@ -302,3 +302,41 @@ def test_a_silence_holds_until_the_alert_says_otherwise() -> None:
     (change,) = advance(incidents, seen("a"), minute=1)
     assert [each.kind for each in change.notifications] == ["FIRING"]
     assert (change.history[0].decided_by, change.history[0].comment) == ("", "nothing withholds it any more")
+
+
+def test_the_route_says_how_far_apart_alerts_belong_together() -> None:
+    team = parse_matchers('team="a"', compile_regex)
+    short = RouteNode(matchers=team, correlation_window=timedelta(minutes=1))
+    tree = RoutingTree(root=RouteNode(receivers=("all",), correlation_window=timedelta(minutes=30), routes=(short,)))
+    incidents = OpenIncidents(SETTINGS)
+
+    def fire(name: str, service: str, minute: float, **labels: str) -> list[str]:
+        """Return the alerts of the incident that it is in."""
+        each = seen(name, service, minute=minute)
+        each = replace(each, alert=replace(each.alert, labels=labels))
+        incidents.advance([each], IncidentContext(graph=GRAPH, tree=tree), at(minute))
+        (found,) = (list(each.alerts) for each in incidents.known().values() if name in each.alerts)
+        return found
+
+    fire("a", "shop", 0, team="a")
+    fire("b", "mail", 0, team="b")
+    assert fire("c", "shop", 2, team="a") == ["c"]
+    assert fire("d", "shop", 2.5, team="a") == ["c", "d"]
+    assert fire("e", "mail", 25, team="b") == ["b", "e"]
+
+
+def test_what_is_overdue_happens_in_the_order_in_which_it_was_due() -> None:
+    incidents = OpenIncidents(SETTINGS)
+    names = {"x": 3, "y": 1, "z": 2}
+    advance(incidents, *(seen(name, name) for name in names))
+    for name, minute in names.items():
+        advance(incidents, seen(name, name, AlertState.RESOLVED), minute=minute)
+    # Nobody has looked for half an hour.
+    late = advance(incidents, minute=30)
+    assert [change.incident.subject_id for change in late if change.reason is IncidentReason.SETTLED] == [
+        incident.subject_id
+        for name in ("y", "z", "x")
+        for incident in incidents.known().values()
+        if name in incident.alerts
+    ]
+    assert len(late) == len(names)

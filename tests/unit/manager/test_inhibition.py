@@ -245,3 +245,13 @@ def test_a_tree_without_the_rule_lets_them_be_notified_of() -> None:
     assert story.see(seen(alert("t", cluster="a"))) == []
     changed = replace(CONTEXT, tree=a_tree())
     assert story.see(context=changed, minute=1) == ["FIRING operators"]
+
+
+def test_a_dependency_that_nobody_has_confirmed_correlates_and_does_not_inhibit() -> None:
+    story = Story()
+    learned = replace(CONTEXT, confirmed_graph=EMPTY)
+    assert story.see(seen(ORDERS), context=learned) == ["FIRING operators"]
+    assert story.see(seen(SHOP), context=learned) == ["FIRING shop"]
+    assert story.withheld == []
+    (incident,) = story.incidents.known().values()
+    assert set(incident.alerts) == {"orders", "shop"}

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.chassis import telemetry
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.contract.timestamps import timestamp_of
 from services.domain.canary import CANARY_SERVICE
+from services.domain.severity import Severity
 from services.notifier.core.channels import ChannelSpec
 from services.notifier.core.channels.slack import SlackSettings
-from services.notifier.core.routing import Routes
+from services.notifier.core.routing import Route, Routes
 from services.notifier.metrics import Metrics
 from services.notifier.ports import PlannedNotification
 from services.notifier.worker.intake import NotificationIntake
@@ -102,3 +104,22 @@ async def test_a_notification_reaches_channels_of_its_own_tenant_only() -> None:
         sent[-1].tenant = tenant
     await intake(plans, Routes(channels=channels)).handle([record(b"a", each.SerializeToString()) for each in sent])
     assert [(each.tenant, each.channels) for each in plans.planned] == [("default", ("ours",)), ("acme", ("theirs",))]
+
+
+async def test_the_file_is_ignored_once_a_tree_names_receivers_and_the_log_says_so_once() -> None:
+    channel = ChannelSpec(name="chat", settings=SlackSettings(url="https://hooks.slack.com/secret"))
+    by_file = Routes(
+        channels={"chat": channel, "file": channel},
+        routes=(Route(severities=frozenset(Severity), channels=("file",)),),
+    )
+    plans = MemoryPlans()
+    first, named = notification(alert="a"), notification(alert="b")
+    named.receivers[:] = ["chat"]
+    for routes, expected in ((by_file, 1), (Routes(channels=by_file.channels), 0)):
+        with capture_logs() as logs:
+            worker = intake(plans, routes)
+            await worker.handle([record(b"a", first.SerializeToString())])
+            assert not [each for each in logs if each["event"] == "file_routes_ignored"]
+            await worker.handle([record(b"b", named.SerializeToString())] * 2)
+        assert len([each for each in logs if each["event"] == "file_routes_ignored"]) == expected
+    assert [each.channels for each in plans.planned[:3]] == [("file",), ("chat",), ("chat",)]
