@@ -1,6 +1,6 @@
 """Alerts for people: as rows of a table, as lines of a stream, and whole."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.text import Text
@@ -91,12 +91,7 @@ def print_whole_alert(response: GetAlertResponse) -> None:
         [_notified_row(entry) for entry in response.history if entry.kind in _OUTCOMES],
         title="Notified",
     )
-    if response.alert.recent_changes:
-        print_whole_table(
-            ["Time", "Service", "Away", "Kind", "Version", "By", "Link"],
-            [_change_row(related) for related in response.alert.recent_changes],
-            title="Changes before it fired",
-        )
+    print_related_changes(response.alert.recent_changes, title="Changes before it fired")
     stdout.print("Evidence")
     for sample in response.alert.samples:
         print_fields(dict(_sample_fields(sample)))
@@ -105,6 +100,16 @@ def print_whole_alert(response: GetAlertResponse) -> None:
         [_history_row(entry) for entry in response.history],
         title="History",
     )
+
+
+def print_related_changes(changes: Sequence[RelatedChange], *, title: str) -> None:
+    """Print changes of services as a table; nothing where there are none."""
+    if changes:
+        print_whole_table(
+            ["Time", "Service", "Away", "Kind", "Version", "By", "Link"],
+            [_change_row(related) for related in changes],
+            title=title,
+        )
 
 
 def _row(alert: Alert, name: str, fired: str) -> list[str | Text]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from cli.alert_tables import print_related_changes
 from cli.alerts import ActorOption, CommentOption, MatchersOption, SeverityOption, parse_age, severity_values
 from cli.client import DEFAULT_SERVER, RPC_TIMEOUT_S, ServerOption, list_rows, new_request_id, open_channel
 from cli.lookup import complete_incident, find_alert, find_incident
@@ -96,7 +97,7 @@ def list_incidents(
 def show_incident(
     incident_id: IncidentId, output: OutputOption = OutputFormat.TABLE, server: ServerOption = DEFAULT_SERVER
 ) -> None:
-    """Show one incident with its alerts, why each belongs to it, and its history."""
+    """Show one incident with its alerts, why each belongs to it, changes before they fired, and its history."""
     with open_channel(server, output) as channel:
         request = service.GetIncidentRequest(id=find_incident(channel, incident_id, output))
         response = IncidentServiceStub(channel).GetIncident(request, timeout=RPC_TIMEOUT_S)
@@ -298,6 +299,7 @@ def _print_whole(response: service.GetIncidentResponse) -> None:
         [_alert_row(alert, names[alert.alert_id], is_cause=alert.alert_id == cause) for alert in response.alerts],
         title="Alerts",
     )
+    print_related_changes(response.recent_changes, title="Changes before its alerts fired")
     print_whole_table(
         ["Time", "What", "Alert", "Who", "Comment"],
         [_history_row(entry, names) for entry in response.history],

@@ -22,6 +22,7 @@ from services.manager.core.learned_edges import LearningSettings
 from services.manager.core.silence_index import SilenceIndex
 from services.manager.metrics import Metrics
 from services.manager.rpc.access import AccessRpc
+from services.manager.rpc.alerts import AlertContext
 from services.manager.rpc.catalog import CatalogRpc
 from services.manager.rpc.catalog_commands import CatalogCommands
 from services.manager.rpc.changes import ChangeRpc
@@ -137,7 +138,8 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         incidents = IncidentCommands(self.store, catalog, MemoryDedupCache(), FakeClock(), IncidentSettings())
         incident_reader = MemoryIncidentReader(self.store)
         self.watched_incidents = IncidentBroadcaster(incident_reader, watch_response)
-        IncidentRpc(incidents, incident_reader, self.watched_incidents).mount().add(server)
+        context = AlertContext(catalog, MemoryChangeReader(self.store))
+        IncidentRpc(incidents, incident_reader, self.watched_incidents, context).mount().add(server)
         reader = MemorySilenceReader(self.store)
         checker_of_trees = RoutingChecker(self.known_receivers, lambda: self.on_call.current.policies)
         trees, feed = MemoryRoutingReader(self.store), MemoryRoutingFeed(self.store)

@@ -61,6 +61,7 @@ def mounts_of(parts: ManagerParts) -> list[Mount]:
         IncidentCommands(parts.store, parts.catalog, parts.dedup_cache, parts.clock, parts.incident_settings),
         parts.incident_reader,
         parts.watched_incidents,
+        context,
     )
     learned_edges = LearnedEdgeRpc(
         parts.store, PostgresLearnedEdgeReader(parts.database), parts.clock, parts.metrics, parts.learning

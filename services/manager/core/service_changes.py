@@ -1,10 +1,10 @@
-"""Changes of services, such as deployments, and which of them an alert shows.
+"""Changes of services, such as deployments, and which of them an alert or an incident shows.
 
 An alert shows the changes of its own service and of those that it depends on, in the hour before it fired: what changed
-last, and nearest, is what people look at first.
+last, and nearest, is what people look at first. An incident shows those of all its services, each by its first alert.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -18,6 +18,9 @@ from services.manager.core.dependency_graph import DependencyGraph
 _RELATED_SPAN = timedelta(minutes=60)
 _MAX_EDGES = 2
 _MAX_RELATED = 10
+# Of an incident.
+_MAX_SHOWN = 20
+_MAX_ALERTING = 100
 # A service with more dependencies than this shows the changes of its nearest ones.
 _MAX_SERVICES = 500
 _MAX_TEXT = 256
@@ -108,9 +111,33 @@ class ChangeSearch:
             for change in changes
             if change.service in distances and _hour_before(fire_time) <= change.time <= fire_time
         ]
-        found.sort(key=lambda each: (each.change.time, each.change.id), reverse=True)
-        found.sort(key=lambda each: each.distance)
-        return tuple(found[:_MAX_RELATED])
+        return tuple(_nearest_first(found)[:_MAX_RELATED])
+
+    def related_to_any(
+        self, alerts: Iterable[tuple[str, datetime]], changes: Sequence[ServiceChange]
+    ) -> tuple[RelatedChange, ...]:
+        """Return up to twenty changes that any of the alerts shows, each once: the nearest, then the latest."""
+        found: dict[str, RelatedChange] = {}
+        for service, fire_time in alerts:
+            for each in self.related(service, fire_time, changes):
+                known = found.get(each.change.id)
+                if known is None or each.distance < known.distance:
+                    found[each.change.id] = each
+        return tuple(_nearest_first(found.values())[:_MAX_SHOWN])
+
+
+def first_alerts(alerts: Iterable[tuple[str, datetime]]) -> list[tuple[str, datetime]]:
+    """Return of each service of an incident the first alert, for the hundred services that alerted first."""
+    first: dict[str, datetime] = {}
+    for service, fire_time in alerts:
+        if service:
+            first[service] = min(fire_time, first.get(service, fire_time))
+    return sorted(first.items(), key=lambda each: (each[1], each[0]))[:_MAX_ALERTING]
+
+
+def _nearest_first(related: Iterable[RelatedChange]) -> list[RelatedChange]:
+    latest = sorted(related, key=lambda each: (each.change.time, each.change.id), reverse=True)
+    return sorted(latest, key=lambda each: each.distance)
 
 
 def _hour_before(time: datetime) -> datetime:

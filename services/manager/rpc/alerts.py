@@ -1,6 +1,6 @@
 """AlertService: read and watch alerts, and act on them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from services.domain.matchers import SERVICE
 from services.manager.core.alert import Alert
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertReason
-from services.manager.core.service_changes import ChangeSearch
+from services.manager.core.service_changes import ChangeSearch, ServiceChange
 from services.manager.messages.alerts import alert_message, fill_service_info, history_message, related_messages
 from services.manager.metrics import Metrics
 from services.manager.ports.feeds import AlertFeed, CatalogFeed, DedupCache, ResponseCache
@@ -33,6 +33,7 @@ from services.manager.rpc.requests import (
 )
 from tocsin.alerts.v1 import alert_service_pb2 as pb
 from tocsin.alerts.v1.alert_pb2 import Alert as AlertMessage
+from tocsin.alerts.v1.alert_pb2 import RelatedChange
 from tocsin.alerts.v1.alert_service_pb2_grpc import AlertServiceServicer, add_AlertServiceServicer_to_server
 
 log = structlog.get_logger()
@@ -102,7 +103,7 @@ class AlertCommands:
 
 
 class AlertContext:
-    """What surrounds an alert and is not stored with it: its service in the catalog, and changes before it fired."""
+    """What surrounds alerts and is not stored with them: services in the catalog, and changes before they fired."""
 
     def __init__(self, catalog: CatalogFeed, changes: ChangeReader) -> None:
         self._catalog = catalog
@@ -116,9 +117,19 @@ class AlertContext:
         """Set the changes before it fired."""
         service, fire_time = alert.match_labels.get(SERVICE, ""), datetime_of(alert.fire_time)
         search = ChangeSearch.of([(service, fire_time)], self._catalog.current.graph)
-        if search.services:
-            found = await self._changes.list_between(search.services, search.after, search.until)
-            alert.recent_changes.extend(related_messages(search.related(service, fire_time, found)))
+        alert.recent_changes.extend(
+            related_messages(search.related(service, fire_time, await self._changes_of(search)))
+        )
+
+    async def changes_before(self, alerts: Sequence[tuple[str, datetime]]) -> list[RelatedChange]:
+        """Return the changes before some alerts fired, which are given by service and fire time."""
+        search = ChangeSearch.of(alerts, self._catalog.current.graph)
+        return related_messages(search.related_to_any(alerts, await self._changes_of(search)))
+
+    async def _changes_of(self, search: ChangeSearch) -> Sequence[ServiceChange]:
+        if not search.services:
+            return ()
+        return await self._changes.list_between(search.services, search.after, search.until)
 
 
 # ruff: noqa: N802  (rpcs are named, and described, by the contract)

@@ -11,9 +11,11 @@ from services.manager.core.incident import (
     IncidentHistoryKind,
     summary_of,
 )
+from services.manager.core.service_changes import first_alerts
 from services.manager.messages.incidents import correlation_message, incident_alert_message, incident_message
 from services.manager.ports.feeds import IncidentFeed
 from services.manager.ports.readers import IncidentReader
+from services.manager.rpc.alerts import AlertContext
 from services.manager.rpc.failures import IncidentNotFound
 from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incident_queries import select_incidents, watched_incidents
@@ -30,10 +32,13 @@ _MAX_ALERTS = 1000
 class IncidentRpc(IncidentServiceServicer):
     """Serves IncidentService."""
 
-    def __init__(self, commands: IncidentCommands, reader: IncidentReader, feed: IncidentFeed) -> None:
+    def __init__(
+        self, commands: IncidentCommands, reader: IncidentReader, feed: IncidentFeed, context: AlertContext
+    ) -> None:
         self._commands = commands
         self._reader = reader
         self._feed = feed
+        self._context = context
 
     def mount(self) -> Mount:
         """Return the service for a server."""
@@ -56,10 +61,12 @@ class IncidentRpc(IncidentServiceServicer):
             raise IncidentNotFound("there is no incident with this id", incident_id=request.id)
         incident, history = found
         alerts = list(incident.alerts.values())[:_MAX_ALERTS]
+        first = first_alerts((alert.service, alert.fire_time) for alert in incident.alerts.values())
         return pb.GetIncidentResponse(
             incident=incident_message(summary_of(incident)),
             alerts=[incident_alert_message(incident, alert) for alert in alerts],
             history=map(_history_message, history),
+            recent_changes=await self._context.changes_before(first),
         )
 
     # Yields encoded messages, which the chassis passes on as they are: they are encoded once for all watchers.

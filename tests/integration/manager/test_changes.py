@@ -16,6 +16,7 @@ from tocsin.catalog.v1.catalog_service_pb2 import ApplyServicesRequest
 from tocsin.catalog.v1.service_entry_pb2 import ServiceEntry
 from tocsin.changes.v1 import change_service_pb2 as pb
 from tocsin.changes.v1.service_change_pb2 import ServiceChange
+from tocsin.incidents.v1 import incident_service_pb2 as incidents_pb
 
 pytestmark = pytest.mark.integration
 
@@ -138,6 +139,9 @@ async def test_an_alert_and_its_notification_say_who_owns_the_service_and_what_c
     ((notification, _), *_) = await world.notifications(1)
     assert notification.alert.service_info == info
     assert [(each.change.version, each.distance) for each in notification.alert.recent_changes] == expected
+    (incident,) = (await world.incidents.ListIncidents(incidents_pb.ListIncidentsRequest())).incidents
+    whole = await world.incidents.GetIncident(incidents_pb.GetIncidentRequest(id=incident.id))
+    assert whole.recent_changes == (await got()).recent_changes
     acknowledged = await world.alerts.AcknowledgeAlert(alerts_pb.AcknowledgeAlertRequest(id=listed_alert.id))
     assert acknowledged.alert.service_info.owner == "new"
     stream = world.alerts.WatchAlerts(alerts_pb.WatchAlertsRequest())

@@ -22,6 +22,7 @@ from services.manager.core.incident import (
     IncidentNotificationKind,
 )
 from services.manager.core.incident_changes import join, open_incident
+from services.manager.core.service_changes import ServiceChange, ServiceChangeKind
 from tests.fakes.edge import Edge
 from tests.unit.cli.commands import Command, error_of
 from tocsin.incidents.v1 import incident_pb2
@@ -205,3 +206,16 @@ def test_only_the_chosen_incidents_are_watched_also_as_json(
     stop_after(1, monkeypatch)
     done = tocsin("incidents", "watch", "--service", "mail", "--severity", "critical", "-o", "json")
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [stored[1].id]
+
+
+def test_an_incident_shows_the_changes_before_its_alerts(tocsin: Command, stored: list[Incident], edge: Edge) -> None:
+    title = "Changes before its alerts fired"
+    assert title not in tocsin("incidents", "show", stored[0].id).stdout
+    time = NOW - timedelta(minutes=5)
+    edge.store.tables.changes["x"] = ServiceChange(
+        id="x", service="search", kind=ServiceChangeKind.DEPLOYMENT, version="7.1", time=time, create_time=time
+    )
+    shown = tocsin("incidents", "show", stored[0].id).stdout
+    assert title in shown
+    assert "7.1" in shown
+    assert title not in tocsin("incidents", "show", stored[1].id).stdout

@@ -23,6 +23,7 @@ from services.manager.core.incident import Incident, IncidentHistoryKind, Incide
 from services.manager.core.incident_batch import IncidentSettings
 from services.manager.core.transitions import decide
 from services.manager.metrics import Metrics
+from services.manager.rpc.alerts import AlertContext
 from services.manager.rpc.incident_commands import IncidentCommands
 from services.manager.rpc.incident_queries import watch_response
 from services.manager.rpc.incidents import IncidentRpc
@@ -31,7 +32,7 @@ from services.manager.worker.results import ResultWorker
 from tests.fakes.clock import FakeClock
 from tests.fakes.incidents import FixedRouting, MemoryIncidentReader, MemoryIncidents
 from tests.fakes.manager import MemoryStore
-from tests.fakes.manager_readers import MemoryDedupCache
+from tests.fakes.manager_readers import MemoryChangeReader, MemoryDedupCache
 from tests.fakes.on_call import FixedOnCall, a_policy, a_step
 from tests.fakes.routing import a_stored_tree, a_tree
 from tests.fakes.transitions import NOW, a_subject, a_transition
@@ -79,7 +80,8 @@ class World:
         self.on_call = FixedOnCall()
         commands = IncidentCommands(self.store, CATALOG, self.dedup_cache, self.clock, SETTINGS)
         reader = MemoryIncidentReader(self.store)
-        self.rpc = IncidentRpc(commands, reader, IncidentBroadcaster(reader, watch_response))
+        context = AlertContext(CATALOG, MemoryChangeReader(self.store))
+        self.rpc = IncidentRpc(commands, reader, IncidentBroadcaster(reader, watch_response), context)
 
     def worker(self, batch: int = 500) -> IncidentWorker:
         return IncidentWorker(

@@ -12,6 +12,7 @@ from services.manager.core.service_changes import (
     ServiceChange,
     ServiceChangeKind,
     change_problems,
+    first_alerts,
 )
 from services.manager.core.transitions import TransitionContext, decide
 from tests.fakes.transitions import NOW, a_subject, a_transition
@@ -122,3 +123,35 @@ def test_a_filter_selects_by_service_kind_and_time() -> None:
         ChangeFilter(before=one.time),
     ):
         assert not wanted.selects(one)
+
+
+def test_an_incident_shows_the_changes_of_all_its_services_each_once() -> None:
+    alerts = [("x", NOW), ("a", NOW - 30 * MINUTE), ("a", NOW), ("", NOW), ("z", NOW - 30 * MINUTE)]
+    first = first_alerts(alerts)
+    assert first == [("a", NOW - 30 * MINUTE), ("z", NOW - 30 * MINUTE), ("x", NOW)]
+    search = ChangeSearch.of(first, GRAPH)
+    changes = [
+        change("near x", "x", minutes=40),
+        change("near a", "a", minutes=50),
+        change("beside", "b", minutes=45),
+        change("after", "z", minutes=20),
+        change("early", "z", minutes=91),
+        change("late of a", "a", minutes=20),
+    ]
+    # What is near one of them is shown as near, and what came after one may have come before another.
+    assert [(each.change.id, each.distance) for each in search.related_to_any(first, changes)] == [
+        ("near x", 0),
+        ("near a", 0),
+        ("late of a", 1),
+        ("beside", 1),
+    ]
+    nearer_later = ChangeSearch.of([("x", NOW), ("a", NOW)], GRAPH)
+    assert [each.distance for each in nearer_later.related_to_any([("x", NOW), ("a", NOW)], [change("1", "b")])] == [1]
+
+
+def test_an_incident_with_very_many_services_shows_twenty_changes_of_those_that_alerted_first() -> None:
+    alerts = [(f"s{n:03}", NOW + n * MINUTE / 60) for n in range(150)]
+    first = first_alerts(reversed(alerts))
+    assert first == alerts[:100]
+    search = ChangeSearch.of(first, GRAPH)
+    assert len(search.related_to_any(first, [change(f"{n}", name) for n, (name, _) in enumerate(alerts)])) == 20

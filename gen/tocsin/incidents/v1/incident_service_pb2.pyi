@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from tocsin.alerts.v1 import alert_pb2 as _alert_pb2
 from tocsin.incidents.v1 import incident_pb2 as _incident_pb2
 from tocsin.rules.v1 import alert_rule_pb2 as _alert_rule_pb2
 import builtins as _builtins
@@ -191,6 +192,7 @@ class GetIncidentResponse(_message.Message):
     INCIDENT_FIELD_NUMBER: _builtins.int
     ALERTS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    RECENT_CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def incident(self) -> _incident_pb2.Incident:
         """The incident."""
@@ -203,16 +205,24 @@ class GetIncidentResponse(_message.Message):
     def history(self) -> _containers.RepeatedCompositeFieldContainer[_incident_pb2.IncidentHistoryEntry]:
         """Its newest entries of history, up to 1000, the oldest first."""
 
+    @_builtins.property
+    def recent_changes(self) -> _containers.RepeatedCompositeFieldContainer[_alert_pb2.RelatedChange]:
+        """Changes of the services of its alerts, and of those that these depend on over at most two edges, in the 60 minutes
+        before the first alert of the service fired: up to 20, the nearest first, then the latest. Of more than 100 services
+        those that alerted first count.
+        """
+
     def __init__(
         self,
         *,
         incident: _incident_pb2.Incident | None = ...,
         alerts: _abc.Iterable[_incident_pb2.IncidentAlert] | None = ...,
         history: _abc.Iterable[_incident_pb2.IncidentHistoryEntry] | None = ...,
+        recent_changes: _abc.Iterable[_alert_pb2.RelatedChange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["incident", b"incident"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "history", b"history", "incident", b"incident"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "history", b"history", "incident", b"incident", "recent_changes", b"recent_changes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
