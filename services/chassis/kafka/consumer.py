@@ -98,8 +98,11 @@ class Consumer:
         self._fatal: KafkaError | None = None
         self._rejoin_at = 0.0
         self._has_joined = False
-        # How many partitions the topic has; known with the first assigned partition.
-        self.partition_count = 0
+
+    @property
+    def partition_count(self) -> int:
+        """How many partitions the topic has; 0 until a partition is assigned."""
+        return self._lag.partition_count
 
     @property
     def is_reading(self) -> bool:
@@ -275,7 +278,7 @@ class Consumer:
         """Read assigned partitions from their committed offsets; if Kafka does not answer, the next poll asks again."""
         try:
             resumed = committed_offsets(self._client, self._physical, sorted(self._unresumed))
-            self.partition_count = topic_partitions(self._client, self._physical)
+            self._lag.partition_count = topic_partitions(self._client, self._physical)
         except KafkaException as error:
             log.warning("committed_offsets_unknown", error=error.args[0].name(), **self._labels)
             return

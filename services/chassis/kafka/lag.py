@@ -18,8 +18,17 @@ class Lag:
         self._labels = {"topic": topic, "group": group}
         self._lag: Mapping[int, int] = {}
         self._next_at = 0.0
+        self.partition_count = 0
+        """How many partitions the topic has; 0 while nobody has said so."""
         # A meter for each group: of two gauges with one name a meter would observe only the first.
-        telemetry.meter(f"{__name__}.{group}").create_observable_gauge(
+        meter = telemetry.meter(f"{__name__}.{group}")
+        meter.create_observable_gauge(
+            "tocsin.kafka.topic.partitions",
+            [self._observe_partitions],
+            unit="{partition}",
+            description="Partitions of a topic that a consumer group reads.",
+        )
+        meter.create_observable_gauge(
             "tocsin.kafka.consumer.lag",
             [self._observe],
             unit="{record}",
@@ -47,3 +56,6 @@ class Lag:
 
     def _observe(self, _: CallbackOptions) -> list[Observation]:
         return [Observation(lag, {**self._labels, "partition": partition}) for partition, lag in self._lag.items()]
+
+    def _observe_partitions(self, _: CallbackOptions) -> list[Observation]:
+        return [Observation(self.partition_count, self._labels)] if self.partition_count else []

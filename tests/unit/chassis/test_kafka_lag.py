@@ -57,3 +57,15 @@ def test_a_revoked_partition_is_no_longer_shown() -> None:
 def test_a_partition_that_is_not_read_yet_is_measured_from_where_it_was_resumed() -> None:
     lag = Lag("alerts", "g")
     assert measure(lag, {0: OFFSET_INVALID, 1: OFFSET_INVALID}, {0: 8}) == ['0",topic="alerts"} 2.0']
+
+
+def test_how_many_partitions_the_topic_has_is_shown_as_soon_as_it_is_known() -> None:
+    lag = Lag("alerts", "g")
+
+    def partitions() -> list[str]:
+        lines = telemetry.exposition()[0].decode().splitlines()
+        return [line for line in lines if line.startswith("tocsin_kafka_topic_partitions{")]
+
+    assert partitions() == []
+    lag.partition_count = 4
+    assert partitions() == ['tocsin_kafka_topic_partitions{group="g",topic="alerts"} 4.0']
