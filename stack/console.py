@@ -16,6 +16,7 @@ from stack.service_settings import SettingsRefusedError
 from stack.start_options import RequestedOptions
 from stack.terminal import Terminal
 from stack.topics import TopicsError
+from stack.wiring import Wiring
 
 # What can go wrong while the system starts or stops; each has a text for a person.
 STACK_ERRORS = (
@@ -33,6 +34,10 @@ STACK_ERRORS = (
 _NOT_ENCRYPTED = (
     "Not encrypted, and reached from this machine alone: PostgreSQL and Redis, which ask for a password; Envoy's"
     " administration; the local sinks."
+)
+_NOT_AUTHENTICATED = (
+    "Reached from this machine alone, by everybody on it: no service asks for a key, and nothing is encrypted."
+    " `make up SECURE=1` has both."
 )
 _SOMETHING_MISSING, _NOTHING_RUNS = 1, 3
 
@@ -66,13 +71,17 @@ def bring_up(requested: RequestedOptions, *, servers_only: bool = False) -> None
             print_step(text)
 
         wiring = start_stack(progress, requested=requested, servers_only=servers_only, supervised=True)
-    if wiring.secure is not None:
-        terminal.print(_NOT_ENCRYPTED, soft_wrap=True)
+    terminal.print(exposure_of(wiring), soft_wrap=True)
     for endpoint in server_endpoints(wiring) if servers_only else [*endpoints(wiring), *stored_rules(wiring)]:
         # Never cut or wrapped: people copy these lines.
         example = (endpoint.example, "dim")
         line = Text.assemble((f"{endpoint.name:<13} ", "bold"), f"{endpoint.address}\n{'':<13} ", example)
         terminal.print(line, soft_wrap=True)
+
+
+def exposure_of(wiring: Wiring) -> str:
+    """Return what a person has to know about who reaches the system."""
+    return _NOT_AUTHENTICATED if wiring.secure is None else _NOT_ENCRYPTED
 
 
 def bring_down(*, purge: bool = False) -> None:
