@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import grpc
+import psutil
 import pytest
 from cryptography import x509
 
@@ -36,6 +37,7 @@ from tests.contract.envoy.test_access import RPCS, code_of
 from tests.contract.envoy.upstream import CONTRACTS
 from tests.e2e.world import ROOT, wait_until
 from tests.fakes.certificates import Certificates, channel_credentials, client_context
+from tests.fakes.otlp import SpanReceiver
 
 EVENT = {"service": "payment-service", "level": "ERROR", "message": "Database connection failed"}
 METHODS = own_methods() | GATEWAY_METHODS
@@ -55,6 +57,7 @@ class SecureSystem:
     files: SecureFiles
     admin: CertificateFiles
     key: str
+    spans: SpanReceiver | None = None
 
     @property
     def edge(self) -> int:
@@ -89,8 +92,14 @@ class SecureSystem:
 
 
 @pytest.fixture(scope="module")
+def receiver() -> Iterator[SpanReceiver]:
+    with SpanReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
 def secure(
-    kafka: str, postgres: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+    kafka: str, postgres: str, redis_url: str, receiver: SpanReceiver, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SecureSystem]:
     folder = tmp_path_factory.mktemp("secure")
     files = SecureFiles(home=folder)
@@ -100,9 +109,11 @@ def secure(
     with isolated_wiring(servers) as wiring:
         # The shared servers ask for no password.
         secured = dataclasses.replace(wiring, secure=files, external=dataclasses.asdict(wiring.addresses))
-        with temporary_system(secured, folder, print, settings={"MANAGER_CANARY_INTERVAL": "1s"}) as system:
+        settings = {"MANAGER_CANARY_INTERVAL": "1s"}
+        with temporary_system(secured, folder, print, settings=settings, otlp=receiver.address) as system:
             database = {"MANAGER_DATABASE_URL": wiring.addresses.postgres}
-            running = SecureSystem(system, files, admin.files, create_first_key(database, name="admin").text)
+            key = create_first_key(database, name="admin").text
+            running = SecureSystem(system, files, admin.files, key, receiver)
             # Each service learns of a key within seconds.
             for path in ("/api/alert-rules", "/api/circuit-breakers"):
                 wait_until(lambda path=path: running.call("GET", path, key=running.key)[0] == 200)  # type: ignore[misc]
@@ -269,11 +280,22 @@ def test_what_envoy_refuses_stands_in_the_audit_log(secure: SecureSystem) -> Non
     assert (unknown["actor"], unknown["code"], unknown["peerAddress"]) == ("", "UNAUTHENTICATED", "127.0.0.1")
 
 
-def test_no_secret_is_in_a_log(secure: SecureSystem) -> None:
+def test_no_secret_is_in_a_log_a_metric_a_trace_or_a_command_line(secure: SecureSystem) -> None:
     keys = [secure.files.certificate(name).key.read_text().splitlines()[1] for name in (*SERVICES, "gateway")]
-    for name in (*SERVICES, "envoy"):
-        text = secure.system.log(name).read_text(errors="replace")
-        assert not any(key in text for key in [*keys, secure.key, secure.files.redis_password.read_text().strip()])
+    secrets = [*keys, secure.key, secure.files.redis_password.read_text().strip()]
+    reader, ports = secure.files.certificate("prometheus"), secure.system.wiring.ports
+    context = client_context(secure.files.ca, reader)
+    shown = {f"log of {name}": secure.system.log(name).read_text(errors="replace") for name in (*SERVICES, "envoy")}
+    for name in SERVICES:
+        shown[f"metrics of {name}"] = http_get(getattr(ports, f"{name}_admin"), "/metrics", context).decode()
+    for process in psutil.Process().children(recursive=True):
+        shown[f"command line of {process.pid}"] = " ".join(process.cmdline())
+    receiver = secure.spans
+    assert receiver is not None
+    wait_until(lambda: {name for name, _ in receiver.spans} >= {"ingest", "manager"}, what="there are spans")
+    shown["spans"] = str(receiver.spans)
+    assert any("services.manager" in text for text in shown.values())
+    assert [name for name, text in shown.items() if any(secret in text for secret in secrets)] == []
 
 
 @dataclass
