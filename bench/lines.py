@@ -1,9 +1,12 @@
 """The log lines that benchmarks send: those of a file, or generated ones of the same form without it."""
 
+import json
 import random
 from datetime import UTC, datetime, timedelta
 from itertools import cycle, islice
 from pathlib import Path
+
+from google.protobuf.json_format import MessageToDict
 
 from cli.send.columns import columns_request
 from cli.send.events import OutgoingEvent, TimeMode, events_to_send, parse_lines
@@ -45,6 +48,13 @@ def columns(size: int, services: int = 0, path: Path = OPENSTACK) -> list[bytes]
     """Return the same events as serialized requests of IngestColumns, compressed with Zstandard."""
     requests = map(IngestBatchRequest.FromString, batches(size, services, path))
     return [columns_request(request.events).SerializeToString() for request in requests]
+
+
+def json_batches(size: int, path: Path = OPENSTACK) -> list[bytes]:
+    """Return the same events as JSON arrays, as REST takes them."""
+    requests = map(IngestBatchRequest.FromString, batches(size, path=path))
+    events = ([MessageToDict(event) for event in request.events] for request in requests)
+    return [json.dumps(each, separators=(",", ":")).encode() for each in events]
 
 
 def _generated_lines() -> list[str]:

@@ -56,7 +56,7 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Singles:
-    """Single events over REST; latencies in milliseconds."""
+    """Requests over REST; latencies in milliseconds."""
 
     per_second: float
     p50: float
@@ -106,6 +106,14 @@ def throughput(
         cpu_micros=cpu_micros_per_event(before, after, sent["events"]),
         process_costs=after,
     )
+
+
+def json_batches(ports: Ports, seconds: float) -> float:
+    """Send JSON batches over REST, as fast as responses come; return the events per second that were evaluated."""
+    counted, started = evaluated(ports), time.monotonic()
+    form = ("--size", str(BATCH_EVENTS), "--connections", "8")
+    _start("bench.rest", ports, "--seconds", str(seconds), *form).communicate()
+    return (evaluated(ports) - counted) / (time.monotonic() - started)
 
 
 def singles(ports: Ports, seconds: float, rate: float | None = None) -> Singles:
