@@ -4,6 +4,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,16 @@ def test_headers_and_bodies_must_come_to_an_end(running: Running) -> None:
         with closing(connected(running.ports.edge)) as connection:
             connection.sendall(sent)
             assert until_closed(connection).startswith(b"HTTP/1.1 408")
+
+
+def test_a_call_that_moves_nothing_is_ended(tmp_path: Path) -> None:
+    with (
+        running_envoy(tmp_path, {'"stream_idle_timeout": "300s"': '"stream_idle_timeout": "1s"'}) as envoy,
+        closing(connected(envoy.ports.edge)) as connection,
+    ):
+        # Long before the time is up in which a request must be there as a whole.
+        connection.sendall(b"POST /api/logs HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n{")
+        assert until_closed(connection).startswith(b"HTTP/1.1 408")
 
 
 def test_whoever_sends_byte_by_byte_is_not_waited_for(running: Running) -> None:
