@@ -1,4 +1,4 @@
-"""Two managers, of which one after the other is killed while people are notified: nothing is doubled or missed."""
+"""Two managers, of which one is killed in the middle of each stage until people know: nothing is doubled or missed."""
 
 import asyncio
 import re
@@ -11,7 +11,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TypeVar
 
+import asyncpg
 import grpc
+import psutil
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -45,11 +47,33 @@ POLICY = EscalationPolicy(
 TREE = RoutingTree(root=Route(receivers=["team"], policy="p", bundling_interval=Duration(seconds=10)))
 
 
-async def kill_in_turn(pair: Sequence[Settings], ended: asyncio.Event) -> int:
-    """Run two managers, and kill one after the other whenever both serve and read alerts; return how many were killed.
+# What is written in the middle of each stage, as conditions of entries of the incidents' history.
+STAGES = (
+    "new.kind = 'JOINED'",
+    "new.kind = 'ESCALATED' AND new.comment LIKE 'step 2 %'",
+    "new.kind = 'NOTIFIED' AND new.comment LIKE 'what changed since %'",
+    "new.kind = 'WITHHELD' AND new.comment = 'nothing withholds it any more'",
+)
+# The key of the lock for which a transaction of the first stage waits.
+LOCK = 71_000
+HOLD = """
+CREATE FUNCTION wait_for_kill() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_advisory_xact_lock_shared(tg_argv[0]::bigint); RETURN new; END $$;
+"""
+HOLD_STAGE = """
+CREATE TRIGGER wait_for_kill_{lock} BEFORE INSERT ON incident_history FOR EACH ROW
+    WHEN ({condition}) EXECUTE FUNCTION wait_for_kill({lock});
+"""
+WAITING = """
+SELECT objid::bigint, pid, client_port FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND NOT granted AND objid::bigint BETWEEN $1 AND $2
+"""
 
-    A manager that was killed keeps its partitions until its session has expired. So two that are killed faster than
-    that in turns never read any.
+
+async def kill_in_each_stage(world: World, pair: Sequence[Settings], held: asyncio.Event, ended: asyncio.Event) -> int:
+    """Run two managers, and kill once in each stage the one whose transaction is in it; return how many were killed.
+
+    `held` is set once transactions wait in each stage until their manager was killed.
     """
 
     async def both_work() -> bool:
@@ -57,17 +81,33 @@ async def kill_in_turn(pair: Sequence[Settings], ended: asyncio.Event) -> int:
 
     async with AsyncExitStack() as stack:
         running = [await stack.enter_async_context(process(each)) for each in pair]
-        killed = 0
-        while True:
-            await until(both_work, within=60)
-            if ended.is_set():
-                break
-            turn = killed % len(pair)
+        await until(both_work, within=60)
+        holder = await asyncpg.connect(world.settings.postgres.database_url.reveal())
+        stack.push_async_callback(holder.close)
+        await world.execute(HOLD)
+        locks = range(LOCK, LOCK + len(STAGES))
+        for lock, condition in zip(locks, STAGES, strict=True):
+            await holder.execute("SELECT pg_advisory_lock($1)", lock)
+            await world.execute(HOLD_STAGE.format(lock=lock, condition=condition))
+        held.set()
+        for _ in STAGES:
+            found = await until(lambda: holder.fetchrow(WAITING, locks[0], locks[-1]), within=120)
+            assert found is not None
+            lock, backend, port = found
+            turn = next(place for place, each in enumerate(running) if port in ports_of(each))
             running[turn].send_signal(signal.SIGKILL)
             await running[turn].wait()
+            # The server notices the end of a connection when it reads from it, which may be in a later stage.
+            await holder.execute("SELECT pg_terminate_backend($1)", backend)
+            await holder.execute("SELECT pg_advisory_unlock($1)", lock)
             running[turn] = await stack.enter_async_context(process(pair[turn]))
-            killed += 1
-    return killed
+        await ended.wait()
+    return len(STAGES)
+
+
+def ports_of(manager: asyncio.subprocess.Process) -> set[int]:
+    """Return the local ports of a process's connections."""
+    return {each.laddr.port for each in psutil.Process(manager.pid).net_connections("tcp") if each.laddr}
 
 
 async def answered(call: Callable[[], Awaitable[T]]) -> T:
@@ -125,16 +165,19 @@ async def happen(world: World, silence: str) -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_whichever_manager_is_killed_people_are_notified_once_of_everything(settings: Settings) -> None:
+async def test_in_whichever_stage_a_manager_is_killed_people_are_notified_once_of_everything(
+    settings: Settings,
+) -> None:
     pair = [settings, again(settings)]
-    ended = asyncio.Event()
+    held, ended = asyncio.Event(), asyncio.Event()
     async with producer(settings.kafka, "test") as stream, channel(settings.process.listen) as calls:
         world = World.on(settings, stream, calls)
-        killing = asyncio.create_task(kill_in_turn(pair, ended))
+        killing = asyncio.create_task(kill_in_each_stage(world, pair, held, ended))
+        await held.wait()
         await happen(world, await set_up(world))
         await until(lambda: is_empty(world), within=60)
         ended.set()
-        assert await killing >= len(pair)
+        assert await killing == len(STAGES)
         published = int(await world.value("select coalesce(sum(sequence), 0) from incidents"))
         # A record may be published again after a kill, with the same id.
         sent = {each.id: each for each, _ in await world.notifications(published, within=30)}
