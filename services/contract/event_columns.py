@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
-from google.protobuf.descriptor import Descriptor
 
 from services.contract.arrow_streams import Codec, StreamReader, UnreadableColumnsError, decompress_stream
+from services.rule_language.protobuf_wire import field_prefix
 from tocsin.logs.v1.log_event_pb2 import EventColumns, LogBatch
 
 __all__ = [
@@ -52,9 +52,8 @@ _READER: Final = StreamReader(EVENT_SCHEMA)
 _SCHEMA_BYTES: Final = EVENT_SCHEMA.serialize().size
 # A marker and the length 0.
 _END_BYTES: Final = 8
-# Of protobuf's wire format.
-_LENGTH_DELIMITED: Final = 2
-_VARINT_GROUP: Final = 128
+_COLUMNS: Final = LogBatch.DESCRIPTOR.fields_by_name["columns"].number
+_STREAM: Final = EventColumns.DESCRIPTOR.fields_by_name["stream"].number
 
 
 def encode_log_batch(
@@ -88,27 +87,9 @@ def wrap_packed(
         stream_size=stream_size,
     ).SerializeToString()
     # Protobuf would copy the stream for each of the two messages around it.
-    end = _STREAM_TAG + _varint(len(packed))
-    begin = _COLUMNS_TAG + _varint(len(columns) + len(end) + len(packed))
+    end = field_prefix(_STREAM, len(packed))
+    begin = field_prefix(_COLUMNS, len(columns) + len(end) + len(packed))
     return b"".join((begin, columns, end, packed))
-
-
-def _tag(message: Descriptor, name: str) -> bytes:
-    """Return what begins a field of bytes or of a message."""
-    return _varint(message.fields_by_name[name].number << 3 | _LENGTH_DELIMITED)
-
-
-def _varint(number: int) -> bytes:
-    groups = bytearray()
-    while number >= _VARINT_GROUP:
-        groups.append(number % _VARINT_GROUP + _VARINT_GROUP)
-        number //= _VARINT_GROUP
-    groups.append(number)
-    return bytes(groups)
-
-
-_COLUMNS_TAG: Final = _tag(LogBatch.DESCRIPTOR, "columns")
-_STREAM_TAG: Final = _tag(EventColumns.DESCRIPTOR, "stream")
 
 
 def decode_event_columns(columns: EventColumns, max_bytes: int = MAX_STREAM_BYTES) -> pa.RecordBatch:

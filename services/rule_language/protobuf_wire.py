@@ -73,7 +73,12 @@ def encode_field(number: int, value: int | bytes) -> bytes:
     """Encode one field: a number that is not negative, or the bytes of a string or message."""
     if isinstance(value, int):
         return _varint(number << 3 | _VARINT) + _varint(value)
-    return _varint(number << 3 | _BYTES) + _varint(len(value)) + value
+    return field_prefix(number, len(value)) + value
+
+
+def field_prefix(number: int, size: int) -> bytes:
+    """Encode what stands before the bytes of a string or message, of which there are `size`."""
+    return _varint(number << 3 | _BYTES) + _varint(size)
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
