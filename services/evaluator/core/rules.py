@@ -4,7 +4,6 @@ import functools
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from typing import Self
 
 from services.domain.fingerprint import digest
@@ -131,7 +130,7 @@ class RuleSet:
     def selection_digest(self) -> str:
         """The name of what its rules select: rules with the same one make the same rows of the same events."""
         named = [sorted(self.selections), sorted(self.total_selections)]
-        return sha256(json.dumps(named).encode()).hexdigest()
+        return digest(json.dumps(named))
 
     @functools.cached_property
     def plan(self) -> RulePlan[CompiledRule]:

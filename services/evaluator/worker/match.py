@@ -168,12 +168,8 @@ class MatchWorker(StageWorker):
             self._busy_at[committed.partition] = self._clock.monotonic()
 
     def _resumed(self, committed: CommittedOffset) -> SourcePartition:
-        rules = self._rules_in_use
         up_to = sent_up_to(
-            committed.metadata,
-            start=committed.offset,
-            outputs=self._sink.outputs,
-            selections=rules.selection_digest if rules else "",
+            committed.metadata, start=committed.offset, outputs=self._sink.outputs, selections=self._selections
         )
         return SourcePartition.at(committed.partition, committed.offset, sent_before=up_to)
 
@@ -308,13 +304,16 @@ class MatchWorker(StageWorker):
         ends = await self._source.end_offsets(quiet) if quiet else {}
         return {partition: asked_ns for partition, end in ends.items() if end == self._sources[partition].position}
 
+    @property
+    def _selections(self) -> str:
+        return self._rules_in_use.selection_digest if self._rules_in_use else ""
+
     def _sent(self, source: SourcePartition) -> CommittedOffset:
-        rules = self._rules_in_use
         sent = SentBlock(
             start=source.commit_offset,
             up_to=source.sent_up_to,
             outputs=self._sink.outputs,
-            selections=rules.selection_digest if rules else "",
+            selections=self._selections,
         )
         return CommittedOffset(partition=source.partition, offset=sent.start, metadata=encode_sent(sent))
 
