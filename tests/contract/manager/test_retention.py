@@ -10,10 +10,7 @@ from services.chassis import request_ids
 from services.chassis.postgres import Database, connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
 from services.manager.adapters.postgres import retention
-from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
 from services.manager.adapters.postgres.retention import PostgresRetention
-from services.manager.adapters.postgres.rule_problems import PostgresRuleProblemReader
-from services.manager.adapters.postgres.rules import PostgresRuleReader, PostgresRuleStatisticsReader
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.alert import AlertHistoryEntry, AlertHistoryKind
@@ -24,7 +21,7 @@ from services.manager.core.service_changes import ServiceChange, ServiceChangeKi
 from services.manager.metrics import Metrics
 from services.manager.worker.retention import RetentionPolicy, RetentionWorker
 from tests.contract.manager.test_incident_store import alert as incident_alert
-from tests.contract.manager.test_store import Stored, process, rule
+from tests.contract.manager.test_store import process, rule, stored_in
 from tests.fakes.clock import FakeClock
 from tests.fakes.transitions import NOW, a_subject, a_transition
 
@@ -67,13 +64,7 @@ async def test_alerts_expire_with_their_history_after_their_end_and_open_ones_ne
     store: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "_BATCH", 2)
-    stored = Stored(
-        PostgresStore(store),
-        PostgresAlertReader(store),
-        PostgresRuleReader(store),
-        PostgresRuleStatisticsReader(store),
-        PostgresRuleProblemReader(store),
-    )
+    stored = stored_in(store)
     for number in range(5):
         about = a_subject(f"service-{number}")
         await process(stored, a_transition(subject=about), a_transition(Ended, subject=about, window=1))
@@ -93,13 +84,7 @@ async def test_alerts_expire_with_their_history_after_their_end_and_open_ones_ne
 
 
 async def test_an_alert_does_not_expire_while_its_history_is_written(store: Database) -> None:
-    stored = Stored(
-        PostgresStore(store),
-        PostgresAlertReader(store),
-        PostgresRuleReader(store),
-        PostgresRuleStatisticsReader(store),
-        PostgresRuleProblemReader(store),
-    )
+    stored = stored_in(store)
     await process(stored, a_transition(), a_transition(Ended, window=1))
     (alert_id,) = [row["id"] for row in await store.fetch("SELECT id FROM alerts")]
     clock = FakeClock(NOW)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from services.chassis.postgres import connect, migrate
+from services.chassis.postgres import Database, connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
 from services.domain.problem_reason import ProblemReason
 from services.domain.severity import Severity
@@ -435,6 +435,16 @@ class TestMemoryStore(StoreContract):
         )
 
 
+def stored_in(database: Database) -> Stored:
+    return Stored(
+        PostgresStore(database),
+        PostgresAlertReader(database),
+        PostgresRuleReader(database),
+        PostgresRuleStatisticsReader(database),
+        PostgresRuleProblemReader(database),
+    )
+
+
 @pytest.mark.integration
 class TestPostgresStore(StoreContract):
     @pytest.fixture
@@ -442,13 +452,7 @@ class TestPostgresStore(StoreContract):
         settings = PostgresSettings(database_url=Secret(database))
         await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
         async with connect(settings, schema=SCHEMA) as opened:
-            yield Stored(
-                PostgresStore(opened),
-                PostgresAlertReader(opened),
-                PostgresRuleReader(opened),
-                PostgresRuleStatisticsReader(opened),
-                PostgresRuleProblemReader(opened),
-            )
+            yield stored_in(opened)
 
 
 @pytest.mark.integration
