@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from tests.unit.ingest.test_column_streams import compressed, stream_of
 from tocsin.logs.v1.log_event_pb2 import EventColumns, LogBatch, LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestColumnsResponse, RefusedEvent
 
+FRAMES = {each.stem: each.read_bytes() for each in (Path(__file__).parents[2] / "data" / "frames").glob("*.arrow")}
 GOOD = {"service": "shop", "level": 5, "message": "no connection"}
 
 
@@ -53,6 +55,25 @@ async def test_the_bytes_that_came_go_on_as_they_are(
     )
     assert list(bench.producer.events) == events
     assert bench.in_flight.reserved == 0
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+async def test_frames_of_pandas_and_polars_are_events(bench: Bench, frame: bytes) -> None:
+    response = await bench.ingest_columns(compressed(frame, "zstd"), EventColumns.ZSTD)
+    assert response == IngestColumnsResponse(accepted_count=2)
+    time = Timestamp(seconds=1_767_225_600)
+    assert [*bench.producer.events] == [
+        LogEvent(
+            service="shop",
+            level=LogEvent.ERROR,
+            message="no space left",
+            event_time=time,
+            status_code=500,
+            response_time=1.5,
+            attributes={"user.tier": "gold"},
+        ),
+        LogEvent(service="till", level=LogEvent.INFO, message="ready", event_time=time),
+    ]
 
 
 async def test_the_bytes_do_not_go_on_where_an_event_is_refused_or_adjusted(bench: Bench) -> None:
