@@ -16,7 +16,6 @@ from tests.fakes.transitions import NOW
 
 pytestmark = pytest.mark.integration
 
-OPEN_TABLES = {"api_keys", "audit_log"}
 INSERT = "INSERT INTO rule_endings (revision, rule_id, comment, traceparent, create_time) VALUES ($1, $2, '', '', $3)"
 
 FOREIGN = INSERT.replace("create_time)", "create_time, tenant)").removesuffix(")")
@@ -69,18 +68,6 @@ async def test_the_session_owns_nothing_and_the_setting_alone_opens_nothing(open
         async with opened.transaction() as connection:
             await connection.execute("RESET tocsin.tenant")
             assert await connection.fetchval("SELECT max(rule_id) FROM rule_endings") == "default"
-
-
-async def test_every_table_with_tenants_is_under_row_level_security_that_binds_its_owner(opened: Database) -> None:
-    rows = await opened.fetch(
-        """
-        SELECT relname, relrowsecurity AND relforcerowsecurity AS is_secured FROM pg_class
-        JOIN pg_attribute ON attrelid = pg_class.oid AND attname = 'tenant'
-        WHERE relnamespace = 'manager'::regnamespace AND relkind = 'r'
-        """
-    )
-    assert {row["relname"] for row in rows if not row["is_secured"]} <= OPEN_TABLES
-    assert {"alerts", "incidents", "silences", "alert_rules"} <= {row["relname"] for row in rows if row["is_secured"]}
 
 
 async def test_an_owner_without_the_right_to_create_roles_migrates_and_works(empty_database: str) -> None:
