@@ -43,12 +43,7 @@ _S = TypeVar("_S", bound=HasProcess)
 def main(
     service: str, settings_type: type[_S], prefix: str, app: Callable[[_S], AbstractAsyncContextManager[None]]
 ) -> None:
-    """Run a service until SIGTERM or SIGINT, and exit: 0 after a signal, 2 when the settings are wrong.
-
-    Turn Python's garbage collection off before importing the app: among imported modules is nothing to collect.
-    """
-    gc.freeze()
-    gc.enable()
+    """Run a service until SIGTERM or SIGINT, and exit: 0 after a signal, 2 when the settings are wrong."""
     if {"-h", "--help"} & set(sys.argv[1:]):
         sys.stdout.write(
             f"Tocsin's service {service!r}. It takes no arguments; its settings are environment variables:\n\n"

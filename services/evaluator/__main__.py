@@ -1,13 +1,11 @@
 """Run the evaluator: python -m services.evaluator."""
 
-import gc
+from services.chassis.imports import uncollected_imports
 
-# On again in `main`: collections in vain are a tenth of the imports' CPU.
-gc.disable()
-
-from services.chassis.lifecycle import main  # noqa: E402
-from services.evaluator.app import app  # noqa: E402
-from services.evaluator.settings import PREFIX, Settings  # noqa: E402
+with uncollected_imports():
+    from services.chassis.lifecycle import main
+    from services.evaluator.app import app
+    from services.evaluator.settings import PREFIX, Settings
 
 if __name__ == "__main__":
     main("evaluator", Settings, PREFIX, app)

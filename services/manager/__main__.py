@@ -1,13 +1,11 @@
 """Run the manager: `python -m services.manager`."""
 
-import gc
+from services.chassis.imports import uncollected_imports
 
-# On again in `main`: collections in vain are a tenth of the imports' CPU.
-gc.disable()
-
-from services.chassis.lifecycle import main  # noqa: E402
-from services.manager.app import app  # noqa: E402
-from services.manager.settings import PREFIX, Settings  # noqa: E402
+with uncollected_imports():
+    from services.chassis.lifecycle import main
+    from services.manager.app import app
+    from services.manager.settings import PREFIX, Settings
 
 if __name__ == "__main__":
     main("manager", Settings, PREFIX, app)

@@ -5,20 +5,19 @@ alert like this would go. Exit codes: 0 without problems, 2 with some.
 """
 
 import argparse
-import gc
 import json
 import os
 import sys
 from pathlib import Path
 
-# On again in `main`: collections in vain are a tenth of the imports' CPU.
-gc.disable()
+from services.chassis.imports import uncollected_imports
 
-from services.chassis.lifecycle import main  # noqa: E402
-from services.domain.severity import Severity  # noqa: E402
-from services.notifier.core.routes_file import RoutesError  # noqa: E402
-from services.notifier.core.routing import describe_channels  # noqa: E402
-from services.notifier.settings import PREFIX, Settings, load_routes  # noqa: E402
+with uncollected_imports():
+    from services.chassis.lifecycle import main
+    from services.domain.severity import Severity
+    from services.notifier.core.routes_file import RoutesError
+    from services.notifier.core.routing import describe_channels
+    from services.notifier.settings import PREFIX, Settings, load_routes
 
 _CHECK = "--check-routes"
 _EXIT_PROBLEMS = 2
@@ -46,7 +45,8 @@ def check_routes(arguments: list[str]) -> int:
 if __name__ == "__main__":
     if _CHECK in sys.argv[1:]:
         sys.exit(check_routes(sys.argv[1:]))
-    # Slow to import, and not needed by the check.
-    from services.notifier.app import app
+    with uncollected_imports():
+        # Slow to import, and not needed by the check.
+        from services.notifier.app import app
 
     main("notifier", Settings, PREFIX, app)

@@ -22,12 +22,15 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.chassis.grpc_server import grpc_server
-from services.chassis.health import Health, admin_server
-from services.chassis.lifecycle import main, serving
-from services.chassis.loops import background
-from services.chassis.settings import ProcessSettings, part, setting
-from tests.fakes.guards import OpenGuard
+from services.chassis.imports import uncollected_imports
+
+with uncollected_imports():
+    from services.chassis.grpc_server import grpc_server
+    from services.chassis.health import Health, admin_server
+    from services.chassis.lifecycle import main, serving
+    from services.chassis.loops import background
+    from services.chassis.settings import ProcessSettings, part, setting
+    from tests.fakes.guards import OpenGuard
 
 log = structlog.get_logger()
 
@@ -63,7 +66,6 @@ async def app(settings):
                 await asyncio.sleep(60)
 
 if __name__ == "__main__":
-    gc.disable()
     main("test", Settings, "TEST_", app)
 """
 
