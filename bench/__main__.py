@@ -1,6 +1,7 @@
 """`make bench`: the real system under load, and a table of what it did.
 
-Everything runs on this machine, the load too: Kafka, PostgreSQL, Redis, Envoy, the four services.
+Everything runs on this machine, the load too: Kafka, PostgreSQL, Redis, Envoy, the four services. Ten rules are
+evaluated, besides the three that every new system has.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from bench import measures
 from bench.bare import bare_handler
 from bench.lines import OPENSTACK
 from bench.measures import BATCH_EVENTS, COLUMNS_EVENTS, OTHER_RULES, Singles, Throughput
+from bench.peers.rules import create_rules
 from bench.reference import Reference
 from stack.local_system import default_folder, start_stack, stop_stack
 from stack.ports import Ports
@@ -45,6 +47,7 @@ def main() -> None:
     stop_stack(_say, folder=folder, purge=True)
     try:
         start_stack(_say, folder=folder, ports=ports)
+        create_rules(ports)
         _say(f"warming up for {WARM_UP:.0f} s: Java compiles its code while it runs")
         measures.warm_up(ports, WARM_UP)
         _say(f"full load: batches of {BATCH_EVENTS} events for {given.seconds:.0f} s")

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import measures
+from bench.peers.rules import create_rules
 from bench.reference import Reference
 from bench.transitions import transition_speed
 from stack.ports import Ports
@@ -48,8 +49,9 @@ class Side:
     figures: dict[str, list[float]] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Start the system from its own tree, on free ports."""
+        """Start the system from its own tree, on free ports, with the ten rules."""
         self._stack("up")
+        create_rules(self.ports)
 
     def stop(self) -> None:
         """Stop it and remove its data."""

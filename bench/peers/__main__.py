@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 
-import grpc
 import psutil
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
@@ -90,8 +89,7 @@ def _system(ports: Ports) -> Iterator[None]:
     stop_stack(_say, folder=folder, purge=True)
     try:
         start_stack(_say, folder=folder, ports=ports)
-        with grpc.insecure_channel(f"127.0.0.1:{ports.edge}") as channel:
-            create_rules(channel)
+        create_rules(ports)
         yield
     finally:
         stop_stack(_say, folder=folder, purge=True)
