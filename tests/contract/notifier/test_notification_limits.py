@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -20,9 +21,9 @@ from services.notifier.adapters.postgres.retention import PostgresRetention
 from services.notifier.app import SCHEMA
 from services.notifier.core.delivery import Delivery, RetryPolicy, apply_response
 from services.notifier.core.notification import NotificationKind
-from services.notifier.core.response import Accepted, ChannelResponse, Refused
+from services.notifier.core.response import Accepted, ChannelResponse, Refused, Unavailable
 from services.notifier.messages import decode_notification
-from services.notifier.ports import DeliveryOutcome, PlannedNotification, QueueFilter
+from services.notifier.ports import DeliveryOutcome, LeasedDelivery, PlannedNotification, QueueFilter
 from tests.fakes.clock import FakeClock
 from tests.fakes.notifications import notification
 from tests.fakes.notifier import NOW
@@ -30,7 +31,7 @@ from tocsin.notifications.v1.notification_pb2 import Notification, NotificationR
 
 pytestmark = pytest.mark.integration
 
-MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
 # Four at once.
 LIMIT = 16
 LIMITS = TenantLimits.parse(f"{LIMIT},free=0")
@@ -65,13 +66,19 @@ class Limited:
         self, now: datetime, channel: str = "slack", response: ChannelResponse = _ACCEPTED
     ) -> list[Notification]:
         """Deliver everything that is due a moment later; return it."""
-        delivered, now = [], now + timedelta(seconds=1)
-        while leased := await self.queue.lease(channel, QueueFilter.DUE, limit=50, now=now):
+        delivered = []
+        while leased := await self.lease(now, channel):
             for each in leased:
-                after, _ = apply_response(each.delivery, response, RetryPolicy(), now=now, jitter=0)
-                await self.outcomes.record(DeliveryOutcome(before=each.delivery, after=after), now=now)
+                await self.record(each, response, now)
                 delivered.append(Notification.FromString(each.record))
         return delivered
+
+    async def lease(self, now: datetime, channel: str = "slack") -> list[LeasedDelivery]:
+        return await self.queue.lease(channel, QueueFilter.DUE, limit=50, now=now + SECOND)
+
+    async def record(self, leased: LeasedDelivery, response: ChannelResponse, now: datetime) -> None:
+        after, _ = apply_response(leased.delivery, response, RetryPolicy(), now=now + SECOND, jitter=1)
+        await self.outcomes.record(DeliveryOutcome(before=leased.delivery, after=after), now=now + SECOND)
 
     async def deliveries(self) -> list[Delivery]:
         statement = f"SELECT {DELIVERY_COLUMNS} FROM deliveries ORDER BY created_at, sequence"  # noqa: S608 - columns
@@ -258,3 +265,34 @@ async def test_one_that_was_held_and_is_sent_alone_has_a_fallback_though_another
     await limited.bundle(NOW + 10 * MINUTE)
     await limited.deliver(NOW + 10 * MINUTE, "email", Refused("no"))
     assert "x" in [each.alert.id for each in await limited.deliver(NOW + 11 * MINUTE, "pager")]
+
+
+async def test_an_end_waits_for_the_bundle_in_which_its_beginning_is(limited: Limited) -> None:
+    await limited.plan(*many(6))
+    await limited.deliver(NOW)
+    later = NOW + 10 * MINUTE
+    await limited.bundle(later)
+    await limited.plan(planned("a5", NotificationKind.RESOLVED), now=later)
+    # The bundle is tried again later than the end is due.
+    bundle, notice = await limited.lease(later)
+    assert (bundle.delivery.alert_id, notice.delivery.alert_id) == ("a4", "notification-limit/acme/1")
+    await limited.record(bundle, Unavailable("busy"), later)
+    assert await limited.lease(later) == []
+    sent = await limited.deliver(later + 10 * MINUTE)
+    shown = [(each.incident.incident.alert_count, each.alert.id) for each in sent if each.alert.id[0] == "a"]
+    assert shown == [(2, "a4"), (0, "a5")]
+
+
+async def test_an_update_that_is_held_is_in_no_bundle_while_the_end_is_on_its_way(limited: Limited) -> None:
+    await limited.plan(*many(4))
+    await limited.deliver(NOW)
+    await limited.plan(replace(planned("a0", NotificationKind.UPDATED), sequence=2), planned("b"))
+    later = NOW + 10 * MINUTE
+    await limited.plan(planned("a0", NotificationKind.RESOLVED), now=later)
+    leased = await limited.lease(later)
+    await limited.bundle(later)
+    for each in leased:
+        await limited.record(each, _ACCEPTED, later)
+    alone, *_ = await limited.deliver(later)
+    assert (alone.alert.id, alone.HasField("incident")) == ("b", False)
+    assert (await limited.states())["HELD"] == 0

@@ -35,12 +35,17 @@ SELECT tenant, (SELECT count(*) FROM deliveries
                 WHERE tenant = mine.tenant AND state = 'HELD' AND bundle_id IS NULL) AS waiting
 FROM notification_limits AS mine WHERE held_since IS NOT NULL OR open_notice > 0 ORDER BY tenant
 """
+# What is newer about the same subject, and on its way, takes the place of what is held: no bundle may come after it.
 _SELECT_HELD = """
-SELECT deliveries.id, channel, fallback_for, deliveries.created_at, record
-FROM deliveries JOIN notifications ON notifications.id = notification_id
-WHERE deliveries.tenant = $1 AND state = 'HELD' AND bundle_id IS NULL
-ORDER BY deliveries.created_at, deliveries.sequence LIMIT $2
-FOR UPDATE OF deliveries
+SELECT mine.id, channel, fallback_for, mine.created_at, record
+FROM deliveries AS mine JOIN notifications ON notifications.id = notification_id
+WHERE mine.tenant = $1 AND state = 'HELD' AND bundle_id IS NULL
+  AND NOT EXISTS (
+      SELECT 1 FROM deliveries AS newer
+      WHERE newer.subject_id = mine.subject_id AND newer.channel = mine.channel AND newer.sequence > mine.sequence
+        AND newer.state IN ('PENDING', 'IN_FLIGHT'))
+ORDER BY mine.created_at, mine.sequence LIMIT $2
+FOR UPDATE OF mine
 """
 _SELECT_OLDEST = """
 SELECT min(created_at) FROM deliveries WHERE tenant = $1 AND state = 'HELD' AND bundle_id IS NULL

@@ -21,7 +21,7 @@ _CONDITIONS = {
 }
 
 # Of one subject and channel only the first that is still on its way is leased, and nothing while a later one is being
-# sent. SKIP LOCKED: what another instance is leasing right now is left to it.
+# sent; what is in a bundle that is on its way counts. SKIP LOCKED: what another instance is leasing is left to it.
 _LEASE = """
 WITH chosen AS (
     SELECT mine.id, mine.due_at AS place FROM deliveries AS mine
@@ -32,6 +32,11 @@ WITH chosen AS (
           WHERE other.subject_id = mine.subject_id AND other.channel = mine.channel
             AND (other.sequence < mine.sequence AND other.state IN ('PENDING', 'IN_FLIGHT')
                  OR other.sequence > mine.sequence AND other.state = 'IN_FLIGHT'))
+      AND NOT EXISTS (
+          SELECT 1 FROM deliveries AS held JOIN deliveries AS bundle ON bundle.notification_id = held.bundle_id
+          WHERE held.subject_id = mine.subject_id AND held.sequence < mine.sequence
+            AND held.state = 'HELD' AND held.bundle_id IS NOT NULL
+            AND bundle.channel = mine.channel AND bundle.state IN ('PENDING', 'IN_FLIGHT'))
     ORDER BY {order}
     LIMIT $3
     FOR UPDATE OF mine SKIP LOCKED
