@@ -227,7 +227,7 @@ def _notification(message: Notification) -> NotificationContent:
         window=_window(alert) if alert.HasField("window") else None,
         samples=tuple(_sample(sample) for sample in alert.samples),
         service=_service(alert.service_info) if alert.HasField("service_info") else None,
-        changes=tuple(_change(related.change) for related in notice.changes or alert.recent_changes),
+        changes=tuple(_change(related.change) for related in alert.recent_changes),
         incident=_incident(notice, default=message.create_time) if has_incident else None,
         receivers=tuple(dict.fromkeys(message.receivers)),
         reason=message.reason,
@@ -263,6 +263,7 @@ def _incident(notice: IncidentNotice, *, default: Timestamp) -> NotificationInci
         ended_alert_count=notice.ended_alert_count,
         is_flapping=notice.is_flapping,
         links=dict(notice.links),
+        changes=tuple(_change(related.change) for related in notice.changes),
     )
 
 

@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 from services.domain.severity import Severity
 from services.notifier.core.delivery import AttemptKind, Delivery, DeliveryReason, DeliveryState
 from services.notifier.core.notification import (
+    NotificationChange,
     NotificationContent,
     NotificationIncident,
     NotificationIncidentAlert,
@@ -120,6 +121,16 @@ def incident_content(
         ended_alert_count=1,
         is_flapping=True,
         links={"database runbook": "https://wiki.example/db"},
+        changes=(
+            NotificationChange(
+                time=NOW - timedelta(minutes=5),
+                service="orders-db",
+                kind="CONFIGURATION",
+                version="17",
+                actor="ci",
+                link="https://ci.example/17",
+            ),
+        ),
     )
     return replace(
         notification_content(kind=kind),

@@ -1,6 +1,6 @@
 """Incidents, and notifications of them, as messages of the contract."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import islice
 
 from services.contract.timestamps import timestamp_of
@@ -31,15 +31,26 @@ _MAX_NAMES = 5
 _MAX_EDGES = 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotifiedChanges:
+    """The changes before the alert fired that a notification is about, and before the incident's cause did."""
+
+    of_alert: tuple[RelatedChange, ...] = ()
+    of_cause: tuple[RelatedChange, ...] = ()
+
+
+NO_CHANGES = NotifiedChanges()
+
+
 def notification_message(
     notification: IncidentNotification,
     alert: Alert,
     catalog: Catalog,
-    related: Iterable[RelatedChange] = (),
+    changes: NotifiedChanges = NO_CHANGES,
     *,
     tenant: str = SOLE_TENANT,
 ) -> Notification:
-    """Return a notification of an incident, for the notifier, with the alert that it is about and its changes."""
+    """Return a notification of an incident, for the notifier, with the alert that it is about."""
     incident = notification.incident
     message = Notification(
         id=notification.id,
@@ -54,7 +65,9 @@ def notification_message(
         time_zone=notification.time_zone,
         tenant=write_tenant(tenant),
     )
-    message.alert.recent_changes.extend(related_messages(related))
+    message.alert.recent_changes.extend(related_messages(changes.of_alert))
+    if message.incident.HasField("cause"):
+        message.incident.changes.extend(related_messages(changes.of_cause))
     return message
 
 

@@ -104,6 +104,8 @@ class NotificationIncident:
     ended_alert_count: int = 0
     is_flapping: bool = False
     links: Mapping[str, str] = field(default_factory=dict)
+    changes: tuple[NotificationChange, ...] = ()
+    """Those before the cause fired."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +139,7 @@ class NotificationContent:
     samples: tuple[NotificationSample, ...] = ()
     service: NotificationService | None = None
     changes: tuple[NotificationChange, ...] = ()
+    """Those before the alert fired."""
     incident: NotificationIncident | None = None
     receivers: tuple[str, ...] = ()
     """The receivers to notify; when there are none, the routes of the routes file decide."""

@@ -100,6 +100,7 @@ def _incident(incident: NotificationIncident, change: _Change) -> NotificationIn
         cause=None if cause is None else _alert(cause, change),
         cause_reason=change(incident.cause_reason, ""),
         links=_values(incident.links, change),
+        changes=tuple(_related_change(each, change) for each in incident.changes),
     )
 
 

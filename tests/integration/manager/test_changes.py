@@ -139,6 +139,7 @@ async def test_an_alert_and_its_notification_say_who_owns_the_service_and_what_c
     ((notification, _), *_) = await world.notifications(1)
     assert notification.alert.service_info == info
     assert [(each.change.version, each.distance) for each in notification.alert.recent_changes] == expected
+    assert notification.incident.changes == notification.alert.recent_changes
     (incident,) = (await world.incidents.ListIncidents(incidents_pb.ListIncidentsRequest())).incidents
     whole = await world.incidents.GetIncident(incidents_pb.GetIncidentRequest(id=incident.id))
     assert whole.recent_changes == (await got()).recent_changes

@@ -18,6 +18,7 @@ from services.manager.core.catalog import Catalog, CatalogChanges, ServiceEntry,
 from services.manager.core.incident import IncidentNotification
 from services.manager.core.incident_batch import IncidentContext, IncidentSettings, OpenIncidents, SeenAlert
 from services.manager.core.rule_edits import create
+from services.manager.core.service_changes import RelatedChange, ServiceChange, ServiceChangeKind
 from services.manager.core.transitions import TransitionContext, decide
 from services.manager.messages import alerts, incidents, rules
 from services.manager.worker.incidents import incident_alert_of
@@ -137,8 +138,29 @@ def test_a_notification_shows_the_incident_without_what_is_withheld() -> None:
     assert (notice.cause.alert_id, notice.cause_reason) == ("database", "payment-service depends on database")
     assert dict(notice.links) == {"runbook": "http://wiki/db"}
     assert not notice.incident.HasField("resolve_time")
+    assert not notice.changes
     unknown = incidents.notification_message(notification, alert, Catalog())
     assert (unknown.incident.cause_reason, dict(unknown.incident.links)) == ("it fired first", {})
+
+
+def test_a_notification_shows_what_changed_before_its_alert_and_before_the_cause() -> None:
+    notification, alert = an_incident()
+    own, of_cause = (
+        RelatedChange(
+            change=ServiceChange(id=name, service=name, kind=ServiceChangeKind.DEPLOYMENT, time=NOW, create_time=NOW),
+            distance=0,
+        )
+        for name in ("shop", "database")
+    )
+    changes = incidents.NotifiedChanges(of_alert=(own,), of_cause=(of_cause,))
+    message = incidents.notification_message(notification, alert, CATALOG, changes)
+    assert [each.change.service for each in message.alert.recent_changes] == ["shop"]
+    assert [each.change.service for each in message.incident.changes] == ["database"]
+    # Of a cause that is withheld nothing is shown.
+    members = notification.incident.alerts
+    silent = replace(members["database"], audible_version=0)
+    hidden = replace(notification, incident=replace(notification.incident, alerts={**members, "database": silent}))
+    assert not incidents.notification_message(hidden, alert, CATALOG, changes).incident.changes
 
 
 def test_a_notification_of_the_end_says_who_has_resolved_the_alert() -> None:

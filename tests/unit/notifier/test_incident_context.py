@@ -12,10 +12,17 @@ from services.notifier.core.channels.email import email_body
 from services.notifier.core.channels.pagerduty import pagerduty_body
 from services.notifier.core.channels.slack import slack_body
 from services.notifier.core.channels.webhook import webhook_body
-from services.notifier.core.channels.wording import alert_lines, context_lines, facts, headline, links
-from services.notifier.core.notification import NotificationContent, NotificationKind
+from services.notifier.core.channels.wording import (
+    alert_lines,
+    change_lines,
+    context_lines,
+    facts,
+    headline,
+    links,
+)
+from services.notifier.core.notification import NotificationChange, NotificationContent, NotificationKind
 from stack.sinks.schemas import schema_problems
-from tests.fakes.notifier import EVIL, incident_content, notification_content
+from tests.fakes.notifier import EVIL, NOW, incident_content, notification_content
 from tests.unit.notifier.contents import DELIVERY, ENVELOPE, KEY, read, strings, texts
 
 CONTEXT = (
@@ -30,6 +37,11 @@ ALERTS = (
     "CRITICAL FIRING since 2026-03-01 12:00:00 UTC: Database Down on orders-db",
     *(f"HIGH FIRING since 2026-03-01 12:{number:02}:00 UTC: Slow Orders on orders-{number}" for number in range(1, 10)),
     "and 4 more",
+)
+CHANGE = "2026-03-01 11:55:00 UTC configuration of orders-db 17 by ci"
+LINKS = (
+    ("database runbook", "https://wiki.example/db"),
+    ("configuration of orders-db 17", "https://ci.example/17"),
 )
 
 
@@ -46,6 +58,7 @@ def bare(**changes: Any) -> NotificationContent:
         "ended_alert_count": 0,
         "is_flapping": False,
         "links": {},
+        "changes": (),
     }
     return replace(content, reason="", incident=replace(content.incident, **known | changes))
 
@@ -54,7 +67,14 @@ def test_an_incident_in_words() -> None:
     content = incident_content()
     assert headline(content) == "[CRITICAL] UPDATED: Database Down on orders-db, and 13 others"
     assert (context_lines(content), alert_lines(content)) == (CONTEXT, ALERTS)
-    assert ("database runbook", "https://wiki.example/db") in links(content)
+    assert links(content)[-2:] == LINKS
+    assert change_lines(content) == (CHANGE,)
+
+
+def test_an_incident_shows_the_changes_before_its_cause_and_else_those_before_the_alert() -> None:
+    own = NotificationChange(time=NOW, service="orders", kind="DEPLOYMENT")
+    assert change_lines(replace(incident_content(), changes=(own,))) == (CHANGE,)
+    assert change_lines(replace(bare(), changes=(own,))) == ("2026-03-01 12:00:00 UTC deployment of orders",)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +120,11 @@ def test_slack_shows_the_incident_before_all_else() -> None:
     assert blocks[0]["text"]["text"] == "[CRITICAL] UPDATED: Database Down on orders-db, and 13 others"
     assert blocks[2]["text"]["text"] == "\n".join(CONTEXT)
     assert blocks[3]["text"]["text"] == "\n".join(["Alerts:", *ALERTS])
-    assert {"<https://wiki.example/db|database runbook>"} <= set(strings(body))
+    shown = strings(body)
+    assert f"Changes before it fired:\n{CHANGE}" in shown
+    assert [text.split("\n")[-2:] for text in shown if "|database runbook>" in text] == [
+        [f"<{address}|{name}>" for name, address in LINKS]
+    ]
     assert blocks[-2]["elements"][0]["text"] == "Incident 5d2f6c1e-8f0e-4f43-9d55-2f7f1d7c9a11"
 
 
@@ -111,7 +135,8 @@ def test_mails_of_an_incident_are_one_thread() -> None:
     assert {mail["Tocsin-Incident"] for mail in mails} == {"5d2f6c1e-8f0e-4f43-9d55-2f7f1d7c9a11"}
     text = mails[0].get_content().replace("\r\n", "\n")
     assert "\n".join(CONTEXT) + "\n\nAlerts:\n" + "\n".join(ALERTS) + "\n\n" in text
-    assert "database runbook: https://wiki.example/db" in text
+    assert f"\n\nChanges before it fired:\n{CHANGE}\n\n" in text
+    assert "\n".join(f"{name}: {address}" for name, address in LINKS) in text
 
 
 def test_pagerduty_is_updated_under_the_key_of_the_incident() -> None:
@@ -121,7 +146,9 @@ def test_pagerduty_is_updated_under_the_key_of_the_incident() -> None:
     payload: Any = events[-1]["payload"]
     assert payload["summary"] == "[CRITICAL] UPDATED: Database Down on orders-db, and 13 others"
     details = payload["custom_details"]
-    assert (details["context"], details["alerts"]) == (list(CONTEXT), list(ALERTS))
+    assert (details["context"], details["alerts"], details["changes"]) == (list(CONTEXT), list(ALERTS), [CHANGE])
+    shown: Any = events[-1]["links"]
+    assert [(each["text"], each["href"]) for each in shown][-2:] == list(LINKS)
 
 
 def test_a_webhook_gets_the_incident_beside_the_alert() -> None:
@@ -159,6 +186,16 @@ def test_a_webhook_gets_the_incident_beside_the_alert() -> None:
         "causeReason": "orders depends on it",
         "isFlapping": True,
         "links": {"database runbook": "https://wiki.example/db"},
+        "changes": [
+            {
+                "time": "2026-03-01T11:55:00.000+00:00",
+                "service": "orders-db",
+                "kind": "CONFIGURATION",
+                "version": "17",
+                "actor": "ci",
+                "link": "https://ci.example/17",
+            }
+        ],
     }
     assert json.loads(webhook_body(bare(), DELIVERY))["incident"]["cause"] is None
 
@@ -177,6 +214,7 @@ def hostile(text: str) -> NotificationContent:
         cause=alert,
         cause_reason=text,
         links={text: "https://wiki.example/db", "other": text},
+        changes=(NotificationChange(time=NOW, service=text, kind=text, version=text, actor=text, link=text),) * 10,
     )
     return replace(content, reason=text, incident=incident)
 

@@ -95,8 +95,9 @@ def test_an_incident_is_read_with_its_cause() -> None:
     )
     assert (found.subject_id, found.sequence, found.severity) == ("i", 3, Severity.HIGH)
     assert (found.receivers, found.reason) == (("db", "ops"), "route root/0")
-    assert [change.service for change in found.changes] == ["orders-db"]
+    assert [change.service for change in found.changes] == ["payment-service"]
     assert found.incident is not None
+    assert [change.service for change in found.incident.changes] == ["orders-db"]
     other = found.incident.alerts[1]
     assert (other.severity, other.state, other.fire_time) == ("", "RESOLVED", NOW + timedelta(minutes=9))
     assert found.incident == NotificationIncident(
@@ -115,6 +116,7 @@ def test_an_incident_is_read_with_its_cause() -> None:
         ended_alert_count=1,
         is_flapping=True,
         links={"runbook": "https://wiki.example/db"},
+        changes=found.incident.changes,
     )
 
 

@@ -81,8 +81,8 @@ class IncidentNotice(_message.Message):
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[_alert_pb2.RelatedChange]:
-        """The changes of the cause's service and of those that it depends on before the cause fired, up to 20, the nearest
-        first.
+        """The changes of the cause's service and of those that it depends on, in the 60 minutes before the cause fired: up to
+        ten, the nearest first, then the latest. Empty when the cause is not known.
         """
 
     def __init__(

@@ -15,7 +15,7 @@ from services.manager.adapters.postgres.service_changes import PostgresChanges
 from services.manager.core.catalog import Catalog
 from services.manager.core.incident import AlertBundle, IncidentNotification
 from services.manager.core.service_changes import ChangeSearch
-from services.manager.messages.incidents import notification_message
+from services.manager.messages.incidents import NO_CHANGES, NotifiedChanges, notification_message
 from services.manager.ports.feeds import CatalogFeed
 from services.manager.ports.incidents import ReturnedCanary, TracedAlert
 from tocsin.notifications.v1.notification_pb2 import Notification
@@ -60,25 +60,35 @@ class PostgresNotifications:
         if not notifications:
             return
         catalog = Catalog() if self._catalog is None else self._catalog.current
-        search = ChangeSearch.of(
-            [(about.alert.service, about.alert.fire_time) for _, about in notifications], catalog.graph
-        )
-        found = await self._changes.list_between(search.services, search.after, search.until) if search.services else ()
+        changes = await self._load_changes(notifications, catalog)
         records = [
             outbox.OutboxRecord(
                 key=notification.incident.subject_id.encode(),
                 value=notification_message(
-                    notification,
-                    about.alert,
-                    catalog,
-                    search.related(about.alert.service, about.alert.fire_time, found),
-                    tenant=current_tenant(),
+                    notification, about.alert, catalog, changed, tenant=current_tenant()
                 ).SerializeToString(),
                 headers=about.headers,
             )
-            for notification, about in notifications
+            for (notification, about), changed in zip(notifications, changes, strict=True)
         ]
         await outbox.put_all(self.connection, NOTIFICATIONS, records)
+
+    async def _load_changes(
+        self, notifications: Sequence[tuple[IncidentNotification, TracedAlert]], catalog: Catalog
+    ) -> list[NotifiedChanges]:
+        """Return the changes that each notification shows; one statement reads those of all."""
+        alerts = [(about.alert.service, about.alert.fire_time) for _, about in notifications]
+        causes = [notification.incident.alerts[notification.incident.cause] for notification, _ in notifications]
+        fired = [(cause.service, cause.fire_time) for cause in causes]
+        search = ChangeSearch.of([*alerts, *fired], catalog.graph)
+        if not search.services:
+            return [NO_CHANGES] * len(alerts)
+        found = await self._changes.list_between(search.services, search.after, search.until)
+        related = {each: search.related(*each, found) for each in {*alerts, *fired}}
+        return [
+            NotifiedChanges(of_alert=related[alert], of_cause=related[cause])
+            for alert, cause in zip(alerts, fired, strict=True)
+        ]
 
     async def insert_canaries(self, canaries: Sequence[ReturnedCanary]) -> None:
         records = [

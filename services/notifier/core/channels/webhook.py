@@ -139,6 +139,7 @@ def _incident(notification: NotificationContent) -> JsonObject | None:
         "isFlapping": incident.is_flapping,
         "alerts": [_incident_alert(alert) for alert in incident.alerts],
         "links": dict(incident.links),
+        "changes": [_change(change) for change in incident.changes],
     }
 
 

@@ -158,7 +158,7 @@ def links(notification: NotificationContent) -> tuple[tuple[str, str], ...]:
     """
     service = notification.service.links if notification.service else {}
     incident = notification.incident.links if notification.incident else {}
-    changes = ((change_title(change), change.link) for change in notification.changes)
+    changes = ((change_title(change), change.link) for change in _shown_changes(notification))
     found = list(label_links(notification))
     for name, address in (*sorted(service.items()), *sorted(incident.items()), *changes):
         if is_link(address) and all(address != other for _, other in found):
@@ -175,14 +175,20 @@ def service_text(notification: NotificationContent) -> str:
 
 
 def change_lines(notification: NotificationContent) -> tuple[str, ...]:
-    """Return one line for each change before the alert fired: when, what, and by whom."""
+    """Return one line for each change before the cause or the alert fired: when, what, and by whom."""
     return tuple(
         single_line(
             f"{format_time(change.time, notification.zone)} {change_title(change)}"
             + (f" by {change.actor}" if change.actor else "")
         )
-        for change in notification.changes
+        for change in _shown_changes(notification)
     )
+
+
+def _shown_changes(notification: NotificationContent) -> tuple[NotificationChange, ...]:
+    """Return the changes before the incident's cause fired, or else before the alert did."""
+    incident = notification.incident
+    return incident.changes if incident is not None and incident.changes else notification.changes
 
 
 def change_title(change: NotificationChange) -> str:
