@@ -308,28 +308,9 @@ local function hint_when_to_retry(handle)
   if delay then handle:headers():replace("retry-after", tostring(math.ceil(tonumber(delay)))) end
 end
 
--- An instance lets every call end before its server stops; what the server then cancels has not begun. When no instance was
--- left to try again, the caller gets what Envoy says of a service that it cannot reach.
-local function say_unavailable(handle, status)
-  local headers = handle:headers()
-  if status == "499" then
-    local body = handle:body(true)
-    headers = handle:headers()
-    headers:replace(":status", "503")
-    headers:replace("retry-after", "1")
-    headers:replace("content-length", tostring(body:setBytes('{"code":14,"message":' .. quoted(UNAVAILABLE.message)
-      .. ',"details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"1s"}]}')))
-    return
-  end
-  headers:replace("grpc-status", "14")
-  headers:replace("grpc-message", UNAVAILABLE.message)
-  headers:replace("grpc-status-details-bin", UNAVAILABLE.details)
-end
-
 function envoy_on_response(handle)
   local headers = handle:headers()
   local status = headers:get(":status")
-  if status == "499" or headers:get("grpc-status") == "1" then return say_unavailable(handle, status) end
   if (status == "429" or status == "503") and headers:get("content-type") == "application/json" then
     return hint_when_to_retry(handle)
   end

@@ -35,7 +35,15 @@ from services.chassis.settings import (
 )
 from services.chassis.settings_report import format_settings
 from services.domain.roles import Role
-from stack.envoy_access import TokenIssuer, keys_cluster, mesh_filter, rate_filter, role_filter, token_filter
+from stack.envoy_access import (
+    TokenIssuer,
+    anonymous_filter,
+    keys_cluster,
+    mesh_filter,
+    rate_filter,
+    role_filter,
+    token_filter,
+)
 from stack.envoy_refusals import refusal_log
 from stack.envoy_tls import CertificatePaths, EnvoyCertificates, add_certificates, secret_files
 
@@ -225,6 +233,7 @@ def render_config(settings: EnvoySettings, folder: Path = Path()) -> str:
         # Nothing connects to this address without a tracer.
         "OTLP": settings.otlp or "127.0.0.1:4317",
     }
+    own_texts = _own_texts()
     methods = own_methods() if settings.authentication == "required" else None
     issuer = settings.token_issuer if methods else None
     # The manager takes reports from Envoy's certificate alone.
@@ -240,17 +249,18 @@ def render_config(settings: EnvoySettings, folder: Path = Path()) -> str:
         "ACCESS_LOG": settings.access_log,
         "DESCRIPTOR": settings.descriptor,
         "OPENAPI": settings.openapi,
-        "ANONYMOUS": settings.anonymous if methods else "",
+        "ANONYMOUS": anonymous_filter(settings.anonymous if methods else ""),
         "RATE": rate_filter(settings.calls_per_second),
         "TOKENS": token_filter(issuer),
         "TOKEN_KEYS": keys_cluster(issuer),
         "ROLES": role_filter(methods),
         "CALLING_SERVICES": mesh_filter(methods),
-        "REFUSALS": json.dumps(_lua_texts() + "".join((TEMPLATES / name).read_text() for name in _REFUSALS)),
+        "REFUSALS": json.dumps("".join((TEMPLATES / name).read_text() for name in _REFUSALS)),
         "REFUSED_AT_EDGE": refusal_log(is_on=reports),
         "REFUSED_IN_MESH": refusal_log(is_on=reports, is_mesh=True),
         "TRACING": _tracing(settings.otlp),
-        "ANSWERS": json.dumps(_filled("answers.yaml", _own_texts())),
+        "ANSWERS": json.dumps(_filled("answers.yaml", own_texts)),
+        **own_texts,
     }
     config = _filled("envoy.yaml", values)
     del config["shared"]
@@ -321,13 +331,6 @@ def _tracing(otlp: str) -> str:
     kind = "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig"
     config = {"@type": kind, "service_name": "api-gateway", **collector}
     return json.dumps({"provider": {"name": "envoy.tracers.opentelemetry", "typed_config": config}})
-
-
-def _lua_texts() -> str:
-    """Return the statement that gives the script the texts of Envoy's own UNAVAILABLE."""
-    texts = _own_texts()
-    message, details = (json.dumps(texts[f"UNAVAILABLE_{name}"]) for name in ("MESSAGE", "DETAILS"))
-    return f"local UNAVAILABLE = {{message = {message}, details = {details}}}\n"
 
 
 def _own_texts() -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from services.access.authentication import NAME_HEADER, ROLE_HEADER, TENANT_HEADER
+from services.access.authentication import CERTIFICATE_HEADER, NAME_HEADER, ROLE_HEADER, TENANT_HEADER
 from services.access.keys import KEY_PREFIX
 from services.access.methods import MethodAccess
 from services.chassis.peers import TRUST_DOMAIN
@@ -20,6 +20,9 @@ from services.domain.roles import Role
 
 _TYPES = "type.googleapis.com/envoy.extensions.filters.http"
 _UPSTREAM_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+_EXTENSION_WITH_MATCHER = "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher"
+_SKIP_FILTER = "type.googleapis.com/envoy.extensions.filters.common.matcher.action.v3.SkipFilter"
+_REQUEST_HEADER = "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput"
 _KEYS_CLUSTER = "token_keys"
 _MAX_LIMITED_CALLERS = 10_000
 _UNLIMITED = 1_000_000_000
@@ -65,6 +68,24 @@ def role_filter(methods: Mapping[str, MethodAccess] | None) -> str:
     return _rbac(policies)
 
 
+def anonymous_filter(role: str) -> str:
+    """Return the filter, as JSON, that gives callers without credentials this role; none where it is empty."""
+    setting = {"header": {"key": ROLE_HEADER, "value": role}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    has_credentials = {"or_matcher": {"predicate": [_has_header("authorization"), _has_header(CERTIFICATE_HEADER)]}}
+    skip = {"name": "skip", "typed_config": {"@type": _SKIP_FILTER}}
+    rule = {"predicate": has_credentials, "on_match": {"action": skip}}
+    mutation = {"@type": f"{_TYPES}.header_mutation.v3.HeaderMutation"}
+    config = {
+        "@type": _EXTENSION_WITH_MATCHER,
+        "extension_config": {
+            "name": "anonymous",
+            "typed_config": mutation | {"mutations": {"request_mutations": [{"append": setting}]}},
+        },
+        "xds_matcher": {"matcher_list": {"matchers": [rule]}},
+    }
+    return _filter("tocsin.anonymous", config, is_on=bool(role))
+
+
 def mesh_filter(methods: Mapping[str, MethodAccess] | None) -> str:
     """Return the filter, as JSON, for calls between services, which their certificates let through."""
     if methods is None:
@@ -103,7 +124,7 @@ def token_filter(issuer: TokenIssuer | None) -> str:
         }
         one_of = [{"provider_name": "issuer"}, {"allow_missing_or_failed": {}}]
         config["rules"] = [{"match": {"prefix": "/"}, "requires": {"requires_any": {"requirements": one_of}}}]
-    return json.dumps({"name": "envoy.filters.http.jwt_authn", "typed_config": config})
+    return _filter("envoy.filters.http.jwt_authn", config, is_on=issuer is not None)
 
 
 def keys_cluster(issuer: TokenIssuer | None) -> str:
@@ -158,7 +179,7 @@ def rate_filter(calls_per_second: int) -> str:
                 },
             ],
         }
-    return json.dumps({"name": "envoy.filters.http.local_ratelimit", "typed_config": config})
+    return _filter("envoy.filters.http.local_ratelimit", config, is_on=bool(calls_per_second))
 
 
 def _keys_of(issuer: TokenIssuer) -> dict[str, Any]:
@@ -173,7 +194,20 @@ def _rbac(policies: Mapping[str, Any] | None) -> str:
     config: dict[str, Any] = {"@type": f"{_TYPES}.rbac.v3.RBAC"}
     if policies is not None:
         config["rules"] = {"action": "ALLOW", "policies": policies}
-    return json.dumps({"name": "envoy.filters.http.rbac", "typed_config": config})
+    return _filter("envoy.filters.http.rbac", config, is_on=policies is not None)
+
+
+def _filter(name: str, config: Mapping[str, Any], *, is_on: bool) -> str:
+    """Return a filter, as JSON; no request passes through one that is off."""
+    return json.dumps({"name": name, "disabled": not is_on, "typed_config": config})
+
+
+def _has_header(name: str) -> dict[str, Any]:
+    given = {"name": name, "typed_config": {"@type": _REQUEST_HEADER, "header_name": name}}
+    # Any bytes.
+    return {
+        "single_predicate": {"input": given, "value_match": {"safe_regex": {"google_re2": {}, "regex": r"(?s)\C*"}}}
+    }
 
 
 def _policy(paths: Iterable[str], principals: list[dict[str, Any]]) -> dict[str, Any]:

@@ -122,3 +122,29 @@ def test_what_lets_strangers_in_is_a_warning() -> None:
     assert EnvoySettings(plaintext=True, **mesh).warnings == ["GATEWAY_PLAINTEXT: every listener takes plaintext"]
     edge: dict[str, Any] = {"tls_certificate": "c", "tls_key": "k"}
     assert EnvoySettings(listen="0.0.0.0", **edge, **mesh).warnings == []
+
+
+def test_grpc_passes_through_no_filter_that_only_rest_needs(tmp_path: Path) -> None:
+    config = json.loads(write_config(EnvoySettings(), tmp_path).read_text())
+    (connections,) = (each for each in config["static_resources"]["listeners"] if each["name"] == "edge")
+    http = connections["filter_chains"][0]["filters"][0]["typed_config"]
+    (host,) = http["route_config"]["virtual_hosts"]
+    for route in host["routes"]:
+        is_grpc = any(header["name"] == "content-type" for header in route["match"].get("headers", ()))
+        left_out = {name for name, given in route.get("typed_per_filter_config", {}).items() if given["disabled"]}
+        rest = {f"envoy.filters.http.{name}" for name in ("buffer", "lua", "grpc_json_transcoder")}
+        assert left_out == (rest if is_grpc else set()), route["name"]
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_filters_of_what_is_off_are_off(tmp_path: Path, *, is_on: bool) -> None:
+    chosen: dict[str, Any] = {"authentication": "required", "anonymous": "viewer", "calls_per_second": 10}
+    settings = EnvoySettings(**chosen, jwt_issuer="i", jwt_keys="k") if is_on else EnvoySettings()
+    listeners = json.loads(write_config(settings, tmp_path).read_text())["static_resources"]["listeners"]
+    filters = [
+        each for one in listeners for each in one["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+    ]
+    chosen_by_settings = {each["name"]: each["disabled"] for each in filters if "disabled" in each}
+    names = ("local_ratelimit", "jwt_authn", "rbac")
+    expected = ["tocsin.anonymous", *(f"envoy.filters.http.{name}" for name in names)]
+    assert chosen_by_settings == dict.fromkeys(expected, not is_on)
