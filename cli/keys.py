@@ -27,7 +27,7 @@ from cli.output import (
 from services.contract.timestamps import timestamp_of
 from stack.first_key import KeyRefusedError, create_first_key
 from stack.local_system import default_folder
-from stack.wiring import stored_wiring
+from stack.wiring import database_environ, stored_wiring
 from tocsin.access.v1 import access_service_pb2 as service
 from tocsin.access.v1.access_pb2 import Access
 from tocsin.access.v1.access_service_pb2_grpc import AccessServiceStub
@@ -157,7 +157,7 @@ def _print_first_key(name: str, role: RoleChoice, tenant: str, url_file: Path | 
     except OSError as error:
         raise typer.BadParameter(f"{url_file}: {error.strerror}", param_hint="--database-url-file") from None
     if not variables and not {_DATABASE_URL, f"{_DATABASE_URL}_FILE"} & set(os.environ):
-        variables = {_DATABASE_URL: stored_wiring(default_folder(os.environ)).addresses.postgres}
+        variables = database_environ(stored_wiring(default_folder(os.environ)))
     try:
         key = create_first_key(variables, name=name, role=role.value, tenant=tenant)
     except KeyRefusedError as error:

@@ -34,7 +34,7 @@ from stack.starter import Starter
 from stack.supervisor import SUPERVISOR, read_restarts, start_supervisor
 from stack.system import System, stages
 from stack.topics import BROKER_DEFAULT, create_topics
-from stack.wiring import ROOT, SERVICES, Wiring, service_environ, stored_wiring
+from stack.wiring import ROOT, SERVICES, Wiring, database_environ, stored_wiring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,12 +171,7 @@ def _start_services(processes: Processes, starter: Starter, progress: StartupPro
     if any(_RULES_CREATED in line for line in processes.lines_of_start("manager")):
         progress("this first start created the default rules")
     if wiring.secure is not None and not wiring.secure.admin_key.exists():
-        database = {
-            name: value
-            for name, value in service_environ("manager", wiring, processes.data("manager")).items()
-            if name.startswith("MANAGER_DATABASE_")
-        }
-        key = create_first_key(database, name=_ADMIN)
+        key = create_first_key(database_environ(wiring), name=_ADMIN)
         write_secret(wiring.secure.admin_key, key.text)
         progress(f"the first key, of the role {key.role}, shown this once, works in a few seconds: {key.text}")
 

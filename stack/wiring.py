@@ -143,6 +143,12 @@ def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:
     return environ | wiring.secure.service_environ(name) | _server_logins(name, wiring, wiring.secure)
 
 
+def database_environ(wiring: Wiring) -> dict[str, str]:
+    """Return how the manager reaches its database, as environment variables."""
+    environ = service_environ("manager", wiring, Path())
+    return {name: value for name, value in environ.items() if name.startswith("MANAGER_DATABASE_")}
+
+
 def _server_logins(name: str, wiring: Wiring, secure: SecureFiles) -> dict[str, str]:
     """Return how a service proves who it is to the servers that are started here."""
     own = secure.certificate(name)

@@ -17,6 +17,10 @@ from cli.main import app
 from services.access.keys import read_key
 from services.domain.audit_record import AuditOutcome
 from stack.first_key import FirstKey, KeyRefusedError
+from stack.ports import Ports
+from stack.secure_files import SecureFiles
+from stack.servers import local_addresses
+from stack.wiring import Wiring
 from tests.fakes.access import an_audit_record
 from tests.fakes.edge import Edge
 from tests.unit.cli.commands import Command, error_of
@@ -106,6 +110,19 @@ def test_the_database_is_that_of_the_variable_or_of_the_last_system(
     tocsin("keys", "create", "--name", "ann", "--bootstrap")
     assert asked[0][0]["MANAGER_DATABASE_URL"].startswith("postgresql://")
     assert asked[1][0] == {}
+
+
+def test_the_last_systems_database_is_asked_with_its_password(
+    tocsin: Command, asked: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = Ports()
+    Wiring(addresses=local_addresses(ports), ports=ports, secure=SecureFiles(home=tmp_path)).write(tmp_path)
+    monkeypatch.setenv("TOCSIN_RUN", str(tmp_path))
+    tocsin("keys", "create", "--name", "ann", "--bootstrap")
+    assert asked[0][0] == {
+        "MANAGER_DATABASE_URL": local_addresses(ports).postgres,
+        "MANAGER_DATABASE_PASSWORD_FILE": str(SecureFiles(home=tmp_path).postgres_password),
+    }
 
 
 def test_the_audit_log_is_shown_and_filtered(tocsin: Command, edge: Edge) -> None:

@@ -25,6 +25,8 @@ def planned(*given: str) -> str:
         (["ROUTES=r.yaml", "SINKS=1"], '--routes "r.yaml" --sinks'),
         (["OTLP=", "ROUTES=", "SINKS="], '--otlp "" --routes "" --no-sinks'),
         (["SINKS=0"], "--no-sinks"),
+        (["SECURE=1"], "--secure"),
+        (["SECURE=0"], "--no-secure"),
     ],
 )
 def test_a_setting_is_passed_on_only_when_it_is_given(given: list[str], options: str) -> None:
