@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from services.chassis.migrations import migrate
 from services.chassis.settings import PostgresSettings, Secret
 from stack.postgres import create_database, drop_database, with_database
-from stack.servers import SERVERS, Addresses, external_addresses
+from stack.servers import Addresses, external_addresses
 from stack.system import System
 from stack.testing import Servers, fresh_name, isolated_wiring, read_addresses, temporary_system
 from stack.topics import create_topics, delete_topics
@@ -128,25 +128,17 @@ def tocsin(kafka: str, postgres: str, redis_url: str, tmp_path_factory: pytest.T
         yield system
 
 
-@pytest.fixture
-def own_servers(tmp_path: Path) -> Iterator[Servers]:
-    """Give servers that no other test uses, for one that kills them: `own_servers.kill("redis")`, `.start("redis")`."""
-    servers = Servers(tmp_path / "servers", print)
+@pytest.fixture(scope="module")
+def own_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Give servers that no other module uses, each started when its address is asked for: a test may kill one.
+
+    It does so by `own_servers.kill("redis")`, and brings it back by `own_servers.start("redis")`.
+    """
+    servers = Servers(tmp_path_factory.mktemp("own-servers"), print)
     try:
-        servers.start(*SERVERS)
         yield servers
     finally:
         servers.stop()
-
-
-@pytest.fixture
-def own_tocsin(own_servers: Servers, tmp_path: Path) -> Iterator[System]:
-    """Give a whole system on `own_servers`."""
-    with (
-        isolated_wiring(own_servers.addresses) as wiring,
-        temporary_system(wiring, tmp_path / "system", print) as system,
-    ):
-        yield system
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

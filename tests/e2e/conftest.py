@@ -10,12 +10,6 @@ def world(tocsin: System) -> World:
     return World(tocsin)
 
 
-@pytest.fixture
-def own_world(own_tocsin: System) -> World:
-    """Give a system on servers of its own, for a test that breaks things."""
-    return World(own_tocsin)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/e2e" in str(item.path):

@@ -16,8 +16,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 from grpc_status import rpc_status
 
-from cli.demo.scenario import missing_results
-from tests.e2e.event_times import scenario_batches
+from tests.e2e.scenario import Scenario
 from tests.e2e.world import World, wait_until
 from tocsin.access.v1 import access_service_pb2
 from tocsin.alerts.v1 import alert_service_pb2
@@ -264,31 +263,27 @@ def test_breakers_are_shown_on_both_paths(world: World) -> None:
     assert again == (200, answer)
 
 
-async def test_the_flow_leaves_its_history_in_the_database(own_world: World) -> None:
-    for batch in scenario_batches():
-        assert own_world.request("POST", "/api/logs/batch", batch)[0] == 200
-
-    def all_there() -> bool:
-        results = own_world.results()
-        return not missing_results(results.alerts, results.deliveries)
-
-    wait_until(all_there, what="three alerts delivered")
-    assert not own_world.results().differences
-
-    def timeline(alert: str) -> list[str]:
-        return [one["kind"] for one in own_world.edge.get(f"/api/alerts/{alert}")["history"]]
+async def test_the_flow_leaves_its_history_in_the_database(world: World) -> None:
+    scenario = Scenario(world)
+    for batch in scenario.batches:
+        assert world.request("POST", "/api/logs/batch", batch)[0] == 200
+    wait_until(scenario.is_delivered, what="three alerts delivered")
+    assert not scenario.results().differences
+    alerts = {alert["id"]: alert for alert in scenario.alerts()}
 
     def is_complete(alert: dict[str, str]) -> bool:
-        kinds = timeline(alert["id"])
+        kinds = [one["kind"] for one in world.edge.get(f"/api/alerts/{alert['id']}")["history"]]
         return kinds[0] == "FIRED" and kinds.count("NOTIFIED") == {"CRITICAL": 3, "HIGH": 2}[alert["severity"]]
 
-    wait_until(lambda: all(map(is_complete, own_world.alerts())), what="each delivery is in the history")
-    connection = await asyncpg.connect(own_world.system.wiring.addresses.postgres)
+    wait_until(lambda: all(map(is_complete, alerts.values())), what="each delivery is in the history")
+    connection = await asyncpg.connect(world.system.wiring.addresses.postgres)
     try:
-        rows = await connection.fetch("SELECT kind, count(*) AS n FROM manager.alert_history GROUP BY kind")
+        rows = await connection.fetch(
+            "SELECT kind, count(*) AS n FROM manager.alert_history WHERE alert_id = ANY($1) GROUP BY kind", [*alerts]
+        )
     finally:
         await connection.close()
-    assert {row["n"] for row in rows} == {3, 8}
+    assert {row["kind"]: row["n"] for row in rows} == {"FIRED": 3, "NOTIFIED": 8}
 
 
 def test_a_refusal_reaches_the_caller_also_for_a_very_long_field(world: World) -> None:

@@ -1,15 +1,12 @@
 """Fixtures of the chassis' integration tests."""
 
 import asyncio
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from services.chassis.settings import KafkaSettings
-from stack.testing import Servers
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,14 +29,3 @@ def eventually() -> Callable[..., object]:
                 await asyncio.sleep(0.01)
 
     return wait
-
-
-@pytest.fixture(scope="module")
-def own_servers() -> Iterator[Servers]:
-    """Start servers of this module's own, which it may kill."""
-    with tempfile.TemporaryDirectory(prefix="tocsin-test-", ignore_cleanup_errors=True) as scratch:
-        servers = Servers(Path(scratch), lambda _: None)
-        try:
-            yield servers
-        finally:
-            servers.stop()

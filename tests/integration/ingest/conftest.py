@@ -1,11 +1,9 @@
 """Ingest as it runs, in this process, against a real Kafka."""
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -21,7 +19,6 @@ from services.chassis.telemetry import telemetry
 from services.ingest.app import app
 from services.ingest.settings import PREFIX, Settings
 from stack.ports import Ports
-from stack.testing import Servers
 from tests.fakes.kafka_topic import written
 from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
 
@@ -89,14 +86,3 @@ async def ingest(start: Start, kafka: str, topics: str) -> AsyncIterator[Running
 def records(kafka: str, topics: str) -> Callable[[], list[Message]]:
     """Return a function that reads what was written."""
     return lambda: written(kafka, f"{topics}log-events")
-
-
-@pytest.fixture
-def own_servers() -> Iterator[Servers]:
-    """Servers of this test's own, which it may kill."""
-    with tempfile.TemporaryDirectory(prefix="tocsin-test-", ignore_cleanup_errors=True) as scratch:
-        servers = Servers(Path(scratch), lambda _: None)
-        try:
-            yield servers
-        finally:
-            servers.stop()

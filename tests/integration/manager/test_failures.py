@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import grpc
 import pytest
@@ -26,13 +25,6 @@ from tocsin.alerts.v1.alert_pb2 import Alert
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def own_servers(tmp_path: Path) -> Iterator[Servers]:
-    servers = Servers(tmp_path / "servers", lambda _: None)
-    yield servers
-    servers.stop()
 
 
 @pytest.fixture
