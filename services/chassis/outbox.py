@@ -56,6 +56,7 @@ ON CONFLICT (is_the_only_row) DO UPDATE SET holder = excluded.holder, end_time =
 WHERE lease.holder = excluded.holder OR lease.end_time <= clock_timestamp()
 RETURNING true
 """
+_DELETE = "DELETE FROM outbox WHERE id = ANY($1)"
 _END_LEASE = "UPDATE outbox_lease SET end_time = clock_timestamp() WHERE holder = $1"
 
 # After an instance was killed, the others wait for no longer than this.
@@ -111,9 +112,14 @@ async def put(
 
 
 @asynccontextmanager
-async def relaying(database: Database, producer: Producer, health: Health | None = None) -> AsyncIterator[None]:
-    """Publish the records of the outbox until the end of the block; one instance does it at a time."""
-    relay = _Relay(database, producer)
+async def relaying(
+    database: Database, producer: Producer, health: Health | None = None, *, linger: timedelta = timedelta()
+) -> AsyncIterator[None]:
+    """Publish the records of the outbox until the end of the block; one instance does it at a time.
+
+    The first ones are published at once; what comes within `linger` of them is published together afterwards.
+    """
+    relay = _Relay(database, producer, linger)
     publishing = Loop(relay.publish, name="relay outbox", health=health, every=_POLL_EVERY)
 
     async def listen_to_outbox() -> None:
@@ -136,9 +142,10 @@ class _Outcome(StrEnum):
 
 
 class _Relay:
-    def __init__(self, database: Database, producer: Producer) -> None:
+    def __init__(self, database: Database, producer: Producer, linger: timedelta) -> None:
         self._database = database
         self._producer = producer
+        self._linger = linger
         self._holder = str(uuid7())
         # When the lease was last taken, on the clock that never goes back.
         self._lease_time = -math.inf
@@ -158,9 +165,12 @@ class _Relay:
             self._records.add(0, {"outcome": outcome.value})
 
     async def publish(self) -> None:
-        """Publish all records of the outbox."""
-        while await self._publish_batch() == _BATCH:
-            pass
+        """Publish all records of the outbox, and let later ones linger."""
+        published = count = await self._publish_batch()
+        while count == _BATCH:
+            count = await self._publish_batch()
+        if published:
+            await asyncio.sleep(self._linger.total_seconds())
 
     async def end_lease(self) -> None:
         """Let another instance take the lease at once."""
@@ -174,7 +184,8 @@ class _Relay:
         if not rows:
             return 0
         too_large = await self._send(rows)
-        await self._database.fetch("DELETE FROM outbox WHERE id = ANY($1)", [row["id"] for row in rows])
+        ids = [row["id"] for row in rows]
+        await self._database.run_once_more(lambda connection: connection.execute(_DELETE, ids))
         self._report(len(rows) - len(too_large), too_large)
         return len(rows)
 

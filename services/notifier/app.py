@@ -57,6 +57,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 # A breaker's own timeout is the last resort behind the channel's.
 _BREAKER_MARGIN = timedelta(seconds=2)
+# Of results, which histories and escalations read; nobody waits for one.
+_RESULTS_LINGER = timedelta(milliseconds=100)
 _SECRETS_INTERVAL = timedelta(seconds=1)
 # How often is looked whether a bundle is due; a bundle waits for a minute at least.
 _BUNDLE_INTERVAL = timedelta(seconds=5)
@@ -87,7 +89,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
                 dependency=health.dependency("kafka", required=False),
             )
         )
-        await stack.enter_async_context(relaying(database, kafka, health))
+        await stack.enter_async_context(relaying(database, kafka, health, linger=_RESULTS_LINGER))
         parts = _Parts(settings, routes, database, health, redact)
         await Loop(parts.recover, name="recover", health=health).until_success()
         mesh = await stack.enter_async_context(channel(settings.manager_target, settings.process.tls))

@@ -45,6 +45,18 @@ async def test_outcomes_that_come_together_are_written_together(
     assert await count_results(opened) == len(IN_FLIGHT)
 
 
+async def test_an_outcome_waits_a_moment_for_those_that_come_just_after_it(
+    opened: Database, outcomes: PostgresDeliveryOutcomes
+) -> None:
+    first = asyncio.create_task(outcomes.record(delivered(IN_FLIGHT[0]), now=NOW))
+    for _ in range(5):
+        # One that does not wait is on its way to the database after these.
+        await asyncio.sleep(0)
+    await asyncio.gather(first, *(outcomes.record(delivered(each), now=NOW) for each in IN_FLIGHT[1:]))
+    rows = await opened.fetch("SELECT xmin::text FROM deliveries")
+    assert len({row["xmin"] for row in rows}) == 1
+
+
 async def test_an_outcome_is_written_once(opened: Database, outcomes: PostgresDeliveryOutcomes) -> None:
     same = delivered(IN_FLIGHT[0])
     await asyncio.gather(*(outcomes.record(same, now=NOW) for _ in range(3)))

@@ -183,6 +183,29 @@ async def test_a_batch_that_is_sent_again_is_counted_once(store: Database, event
         assert f'tocsin_outbox_records_total{{outcome="{outcome}"}} 1.0' in exported
 
 
+async def test_records_that_come_within_the_linger_are_published_together(store: Database, eventually: Any) -> None:
+    bursts: list[list[bytes]] = []
+
+    class Stream:
+        def enqueue(self, _: str, value: bytes, *__: Any) -> "asyncio.Future[None]":
+            if not bursts or bursts[-1][-1:] == [b"end"]:
+                bursts.append([])
+                # What is enqueued until the event loop goes on comes from one read of the outbox.
+                asyncio.get_running_loop().call_soon(lambda: bursts[-1].append(b"end"))
+            bursts[-1].append(value)
+            sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            sent.set_result(None)
+            return sent
+
+    async with outbox.relaying(store, cast("Producer", Stream()), linger=timedelta(seconds=1)):
+        await put(store, b"first")
+        await eventually(lambda: bursts)
+        await put(store, b"second")
+        await put(store, b"third")
+        await eventually(lambda: len(bursts) > 1)
+    assert bursts == [[b"first", b"end"], [b"second", b"third", b"end"]]
+
+
 async def test_the_outbox_publishes_committed_records_in_order_and_no_others(
     store: Database, settings: KafkaSettings, eventually: Any
 ) -> None:

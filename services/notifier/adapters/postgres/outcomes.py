@@ -1,7 +1,7 @@
 """The outcomes of attempts, with all that follows from them: none is written without the rest, and none twice.
 
-A channel's deliveries end faster than a transaction commits. So outcomes that come while one is being written wait for
-it, and are written together then; none waits for others to come. A failure of a channel, and a recovery, lead to more
+A channel's deliveries end faster than a transaction commits. So outcomes that come within a few milliseconds, or while
+others are being written, are written together. A failure of a channel, and a recovery, lead to more
 than the delivery's own row: these have transactions of their own. So has each outcome of a batch that the database
 refuses as a whole, so that one of them cannot hold up the others.
 """
@@ -96,6 +96,9 @@ ORDER BY sequence
 """
 
 
+# How long an outcome waits for others of its channel's pool, which end about then: so they are written together, and so
+# many deliveries are leased together next.
+_LINGER_SECONDS = 0.005
 # As many as one statement takes well; the workers of all channels are fewer.
 _MAX_BATCH = 200
 
@@ -141,6 +144,7 @@ class PostgresDeliveryOutcomes:
         """Write what waits, until nothing does."""
         try:
             while self._waiting:
+                await asyncio.sleep(_LINGER_SECONDS)
                 await self._write_batch(self._pop_batch())
         finally:
             self._writing = None
