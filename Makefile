@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: names help setup gen lint cover test fuzz demo up down status load exercise failover bench bench-pair bench-peers
+.PHONY: names help setup gen lint cover test fuzz upgrade-test demo up down status load exercise failover bench bench-pair bench-peers
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -27,7 +27,7 @@ FIT := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2]
 GIVEN := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),'$(name)')))
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 names: $(if $(GIVEN),$(READY))
 	@$(if $(GIVEN),$(BIN)/python -m stack.variable_names $(GIVEN),:)
@@ -102,6 +102,9 @@ failover: $(READY) names ## the same of a system of which each part stands more 
 
 fuzz: $(READY) names ## send 100,000 hostile inputs to a system; INPUTS=… sends another number
 	TOCSIN_FUZZ_INPUTS=$(or $(INPUTS),100000) $(BIN)/python -m pytest -q tests/fuzz --timeout 0
+
+upgrade-test: $(READY) names ## replace a system of the former release part by part under load; needs its commit in the history
+	$(BIN)/python -m pytest -q -rs tests/upgrade
 
 bench: $(READY) names ## start a system, load it, and print a table
 	$(BIN)/python -m bench $(ARGS)
