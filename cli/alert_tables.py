@@ -32,7 +32,7 @@ from tocsin.changes.v1.service_change_pb2 import ServiceChange
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
-_COLUMNS = ["ID", "State", "Severity", "Rule", "Resource", "Count", "Fired", "Repeats"]
+_COLUMNS = ["ID", "State", "Severity", "Rule", "Resource", "Fired", "Count", "Repeats"]
 _MORE_COLUMNS = ["Labels", "Acknowledged by", "Resolved by"]
 
 _OUTCOMES = {
@@ -56,7 +56,7 @@ def print_alerts(alerts: list[Alert], output: OutputFormat) -> None:
     else:
         names = short_ids(alert.id for alert in alerts)
         rows = [_row(alert, names[alert.id], format_short_timestamp(alert.fire_time)) for alert in alerts]
-        print_table(_COLUMNS, rows, cut={"Rule", "Resource"})
+        print_table(_COLUMNS, rows, cut={"Rule", "Resource"}, name="Rule")
 
 
 def print_change(alert: Alert, output: OutputFormat) -> None:
@@ -64,7 +64,7 @@ def print_change(alert: Alert, output: OutputFormat) -> None:
     if output.is_data:
         print_data_item(json_of(alert), output)
         return
-    name, state, severity, rule, resource, count, *_ = _row(alert, alert.id, "")
+    name, state, severity, rule, resource, _, count, *_ = _row(alert, alert.id, "")
     parts = [format_timestamp(alert.update_time), state, severity, rule, resource, f"count {count}", name]
     # Else it looks as if the condition had ended.
     parts += [f"superseded by {alert.superseded_by}"] if alert.superseded_by else []
@@ -119,8 +119,8 @@ def _row(alert: Alert, name: str, fired: str) -> list[str | Text]:
         format_styled(AlertRule.Severity.Name(alert.severity), SEVERITY_STYLE),
         alert.rule_name,
         shown_resource(alert),
-        str(alert.window.count),
         fired,
+        str(alert.window.count),
         str(alert.repeat_count),
     ]
 

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import IntEnum
 from typing import Annotated, Any, NoReturn, TypeVar
 from uuid import uuid4
@@ -97,7 +98,16 @@ _SERVICE_CONFIG = {
     ]
 }
 
-_NO_CONNECTION = "failed to connect to all addresses"
+# How the gRPC library's own words begin where no server answered, and what those that follow mean.
+_NO_CONNECTION = ("failed to connect to all addresses", "errors resolving", "Received http2 header")
+_MEANINGS = {
+    "errors resolving": "this host or port cannot be found",
+    "Connection refused": "nothing listens there",
+    "Tls handshake failed": "there is no TLS, or a certificate that --ca-file does not trust",
+    "HTTP/2": "what answers there is not Tocsin",
+    "http2": "what answers there is not Tocsin",
+    "": "the connection was closed; a server with TLS needs --ca-file",
+}
 _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
@@ -144,7 +154,10 @@ def new_request_id() -> str:
 
 def _exit_with(error: grpc.RpcError, server: str, output: OutputFormat) -> NoReturn:
     """End the command: 3 when the server cannot be reached or cannot answer, 1 when it refuses."""
-    print_error(error_report_of(error), output, source=server)
+    report = error_report_of(error)
+    if output.is_data and (error.details() or "").startswith(_NO_CONNECTION):
+        report = replace(report, message=f"{server}: {report.message}")
+    print_error(report, output, source=server)
     raise typer.Exit(ExitCode.UNREACHABLE if error.code() in _UNREACHABLE else ExitCode.REFUSED) from None
 
 
@@ -158,8 +171,9 @@ def _message_of(error: grpc.RpcError) -> str:
     """Return the server's sentence, or what is known where none answered."""
     message = error.details() or ""
     if message.startswith(_NO_CONNECTION):
-        return f"{message}; `tocsin status` shows what runs on this machine, --server names another"
-    # The library's own words, which only repeat the code.
+        meaning = next(meaning for words, meaning in _MEANINGS.items() if words in message)
+        return f"{meaning}; `tocsin status` shows what runs on this machine, --server or TOCSIN_SERVER names another"
+    # Words of the library, which only repeat the code.
     return "no answer in time" if message == "Deadline Exceeded" else message
 
 

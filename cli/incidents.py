@@ -263,7 +263,7 @@ def _print_incidents(incidents: list[Incident], output: OutputFormat) -> None:
     rows = [_row(incident, names[incident.id]) for incident in incidents]
     if is_wide:
         rows = [[*row, ", ".join(each.services) or "-"] for row, each in zip(rows, incidents, strict=True)]
-    print_table([*_COLUMNS, *(["Services"] if is_wide else [])], rows, cut={"Title"}, wide=is_wide)
+    print_table([*_COLUMNS, *(["Services"] if is_wide else [])], rows, cut={"Title"}, name="Title", wide=is_wide)
 
 
 def _row(incident: Incident, name: str) -> list[str | Text]:

@@ -33,8 +33,9 @@ _MIN_ID = 8
 _WIDE_ENOUGH = 100
 _AFTER_YEAR = 5
 
-# A column that is cut keeps so many characters; so many stand between two columns.
+# A column that is cut keeps so many characters, and one by which people know a row so many; so many stand between two.
 _MIN_WIDTH = 10
+_MIN_NAME_WIDTH = 18
 _GAP = 2
 _NO_FOLDING = 1 << 30
 
@@ -189,20 +190,26 @@ def print_table(
     *,
     title: str | None = None,
     cut: Collection[str] = (),
+    name: str = "",
     wide: bool = False,
 ) -> None:
     """Print a table; each cell is one line, in which a line break shows as an escape.
 
     When room is short, the columns named in `cut`, or else the widest one, are cut; then the last columns are left out
-    and named below. All others, above all ids, stay whole. A `wide` table is as wide as it needs to be.
+    and named below, and the column `name` is cut least. All others, above all ids, stay whole. A `wide` table is as
+    wide as it needs to be.
     """
     cells = [[format_cell(cell) for cell in row] for row in rows]
     widths = [max(cell_len(str(row[index])) for row in [columns, *cells]) for index in range(len(columns))]
-    may_cut = [name in cut if cut else width == max(widths) for name, width in zip(columns, widths, strict=True)]
+    may_cut = [column in cut if cut else width == max(widths) for column, width in zip(columns, widths, strict=True)]
     if wide:
-        _print_wide([[Text(name, style="bold") for name in columns], *cells], widths)
+        _print_wide([[Text(column, style="bold") for column in columns], *cells], widths)
         return
-    shown_widths = fit_columns(widths, may_cut, stdout.width)
+    least = [
+        min(width, _MIN_NAME_WIDTH if column == name else _MIN_WIDTH) if is_cut else width
+        for column, width, is_cut in zip(columns, widths, may_cut, strict=True)
+    ]
+    shown_widths = fit_columns(widths, least, stdout.width)
     table = _table(title)
     for column, width in zip(columns, shown_widths, strict=False):
         table.add_column(column, no_wrap=True, overflow="ellipsis", width=width)
@@ -244,9 +251,9 @@ def _table(title: str | None = None) -> Table:
     )
 
 
-def fit_columns(widths: Sequence[int], may_cut: Sequence[bool], room: int) -> list[int]:
-    """Return the widths of the first columns that have room; those that may be cut share the rest."""
-    fitted = [min(width, _MIN_WIDTH) if cut else width for width, cut in zip(widths, may_cut, strict=True)]
+def fit_columns(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Return the widths of the first columns that have room for their least; the rest is for those that need more."""
+    fitted = list(least)
     count = len(widths)
     while count > 1 and _whole_width(fitted[:count]) > room:
         count -= 1

@@ -277,6 +277,7 @@ def _print_rules(rules: list[AlertRule], output: OutputFormat, *, ids: Mapping[s
             for rule in rules
         ],
         cut={"Name", "By", "Condition", "Filter"},
+        name="Name",
         wide=output is OutputFormat.WIDE,
     )
 

@@ -33,10 +33,12 @@ FAILED = FailedNotification(
 TABLES = [
     pytest.param(
         lambda: alert_tables.print_alerts([ALERT], OutputFormat.TABLE),
-        ["ACKNOWLEDGED", "CRITICAL", "a long t", "123456", "01-01 00:00:00"],
+        ["ACKNOWLEDGED", "CRITICAL", "a long text that", "01-01 00:00:00"],
         id="alerts",
     ),
-    pytest.param(lambda: rules._print_rules([RULE], OutputFormat.TABLE), ["CRITICAL", "a long t", "no"], id="rules"),
+    pytest.param(
+        lambda: rules._print_rules([RULE], OutputFormat.TABLE), ["CRITICAL", "a long text that", "no"], id="rules"
+    ),
     pytest.param(
         lambda: notifications._print_failed([FAILED], OutputFormat.TABLE),
         ["SUPERSEDED", "pagerduty"],
@@ -73,17 +75,17 @@ def test_columns_without_room_are_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("widths", "may_cut", "room", "left"),
+    ("widths", "least", "room", "left"),
     [
-        pytest.param([36, 20, 8], [False, True, False], 100, [36, 20, 8], id="room for all"),
-        pytest.param([36, 20, 8], [False, True, False], 64, [36, 16, 8], id="a text is cut"),
-        pytest.param([36, 20, 8], [False, True, False], 55, [36, 17], id="the last is left out"),
-        pytest.param([36, 9, 8], [False, True, False], 54, [36, 9], id="short texts are not padded"),
-        pytest.param([36, 20], [False, True], 20, [36], id="the first always stays"),
+        pytest.param([36, 20, 8], [36, 10, 8], 100, [36, 20, 8], id="room for all"),
+        pytest.param([36, 20, 8], [36, 10, 8], 64, [36, 16, 8], id="a text is cut"),
+        pytest.param([36, 20, 8], [36, 10, 8], 55, [36, 17], id="the last is left out"),
+        pytest.param([36, 9, 8], [36, 9, 8], 54, [36, 9], id="short texts are not padded"),
+        pytest.param([36, 20], [36, 10], 20, [36], id="the first always stays"),
     ],
 )
-def test_columns_share_the_room(widths: list[int], may_cut: list[bool], room: int, left: list[int]) -> None:
-    assert fit_columns(widths, may_cut, room) == left
+def test_columns_share_the_room(widths: list[int], least: list[int], room: int, left: list[int]) -> None:
+    assert fit_columns(widths, least, room) == left
 
 
 @pytest.mark.parametrize(

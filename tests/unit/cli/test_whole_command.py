@@ -102,7 +102,45 @@ def test_a_server_that_does_not_answer_is_said_in_words() -> None:
 def test_a_server_that_nobody_listens_on_is_an_error_with_a_hint() -> None:
     done = CliRunner().invoke(app, ["alerts", "list", "--server", "127.0.0.1:1", "-o", "json"])
     assert done.exit_code == 3
-    assert "`tocsin status` shows what runs on this machine" in error_of(done)["message"]
+    assert error_of(done)["message"] == (
+        "127.0.0.1:1: nothing listens there; `tocsin status` shows what runs on this machine,"
+        " --server or TOCSIN_SERVER names another"
+    )
+
+
+@pytest.mark.parametrize(
+    ("server", "why"),
+    [
+        ("nowhere.invalid:80", "this host or port cannot be found"),
+        ("127.0.0.1:port", "this host or port cannot be found"),
+        ("127.0.0.1:1", "nothing listens there"),
+    ],
+)
+def test_a_wrong_server_is_named_with_what_is_wrong(server: str, why: str) -> None:
+    done = CliRunner().invoke(app, ["alerts", "list", "--server", server])
+    assert (done.exit_code, done.stderr.partition(";")[0]) == (3, f"{server}: UNAVAILABLE: {why}")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("failed to connect to all addresses; last error: ipv4: Tls handshake failed", "there is no TLS, or a cert"),
+        ("failed to connect to all addresses; last error: Failed parsing HTTP/2", "what answers there is not Tocsin"),
+        ("Received http2 header with status: 404", "what answers there is not Tocsin"),
+        ("failed to connect to all addresses; last error: Socket closed", "the connection was closed; a server with"),
+    ],
+)
+def test_what_the_library_says_of_a_connection_is_said_in_words(words: str, why: str) -> None:
+    class _Failed(grpc.RpcError):
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.UNAVAILABLE
+
+        def details(self) -> str:
+            return words
+
+    message = error_report_of(_Failed()).message
+    assert message.startswith(why)
+    assert words not in message
 
 
 def test_every_command_explains_itself() -> None:
