@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.message import Message
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -153,14 +154,15 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                 except asyncio.CancelledError:
                     if not self._has_interrupted:
                         # Whoever called does not wait any more, and what was done is done.
-                        await self._record(call, caller, code, "", about)
+                        await self._record(call, caller, code, "", call_resource(about))
                         raise
                     failure = CallInterrupted("this instance stopped; the call may have been carried out")
                 except Exception:
                     log.exception("rpc_crashed", method=method)
                     failure = InternalError("internal error")
                 code = failure.code if failure else _given_code(context)
-                await self._record(call, caller, code, failure.reason if failure else "", about)
+                reason = failure.reason if failure else ""
+                await self._record(call, caller, code, reason, call_resource(about, response))
                 if failure:
                     await _refuse(context, failure, span)
                 return response
@@ -170,9 +172,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             self._duration.record(time.perf_counter() - started, labels)
 
     async def _record(
-        self, call: IncomingCall, caller: Caller | None, code: grpc.StatusCode, reason: str, about: Sequence[Any]
+        self, call: IncomingCall, caller: Caller | None, code: grpc.StatusCode, reason: str, resource: str
     ) -> None:
-        await self._guard.record(call, caller, CallOutcome(code=code, reason=reason, resource=_resource_of(about)))
+        await self._guard.record(call, caller, CallOutcome(code=code, reason=reason, resource=resource))
 
 
 _KINDS = {
@@ -211,13 +213,23 @@ class _ContextCall:
         return address
 
 
-def _resource_of(requests: Sequence[Any]) -> str:
-    """Return the id or name of what a request is about; empty when it has none."""
-    for request in requests:
+def call_resource(requests: Sequence[Any], response: Any = None) -> str:
+    """Return the id or name of what a call is about; empty when it has none.
+
+    The request says it, or what was made, which is in the response, or else what should have been made.
+    """
+    made = _parts_of(response)
+    for message in (*requests, *made, *(part for request in requests for part in _parts_of(request))):
         for field in ("id", "name"):
-            if isinstance(value := getattr(request, field, ""), str) and value:
+            if isinstance(value := getattr(message, field, ""), str) and value:
                 return value
     return ""
+
+
+def _parts_of(message: Any) -> list[Any]:
+    """Return the messages in the fields of a message; none where it was encoded already."""
+    fields = message.ListFields() if isinstance(message, Message) else ()
+    return [value for _, value in fields if isinstance(value, Message)]
 
 
 async def _pump(responses: Any, context: Any) -> None:

@@ -90,6 +90,7 @@ async def test_who_has_a_key_is_let_in_until_it_is_revoked_and_all_of_it_is_reco
         assert recorded.change.actor == "deployer"
         (entry,) = await audit(access, root.text, method="RecordChange")
         assert (entry.actor, entry.actor_kind, entry.actor_id) == ("deployer", "key", created.key.id)
+        assert entry.resource == recorded.change.id
         assert (entry.outcome, entry.role, entry.peer_address) == (AuditRecord.DONE, Access.RESPONDER, "127.0.0.1")
         bad = RecordChangeRequest(change=ServiceChange(service=""))
         assert await code_of(world.changes.RecordChange(bad, metadata=mine)) is grpc.StatusCode.INVALID_ARGUMENT
