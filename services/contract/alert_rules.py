@@ -6,7 +6,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.contract.timestamps import duration_of, timedelta_of
 from services.domain.severity import Severity
-from services.domain.tenants import read_tenant, write_tenant
+from services.domain.tenants import read_tenant
 from services.rule_language.rule import Draft, Rule, RuleType
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
@@ -59,7 +59,7 @@ def write_alert_rule(rule: Rule) -> AlertRule:
         enabled=rule.enabled,
         revision=rule.revision,
         selection_revision=rule.selection_revision,
-        tenant=write_tenant(rule.tenant),
+        tenant=rule.tenant,
     )
     if rule.window % _MINUTE:
         message.window.CopyFrom(duration_of(rule.window))

@@ -30,7 +30,7 @@ def test_a_rule_goes_there_and_back() -> None:
     rule = complete(read_alert_rule(WRITTEN))
     shown = write_alert_rule(rule)
     assert (shown.WhichOneof("length"), shown.window_minutes) == ("window_minutes", 5)
-    assert (shown.threshold, shown.enabled) == (0, True)
+    assert (shown.threshold, shown.enabled, shown.tenant) == (0, True, "default")
     assert complete(read_alert_rule(shown)) == rule
 
 

@@ -180,7 +180,7 @@ class AlertRule(_message.Message):
     since it was read. Set by the server. Default in a change: empty, no condition.
     """
     tenant: _builtins.str
-    """The tenant whose rule it is: only its events are selected. Empty: `default`. Set by the server."""
+    """The tenant whose rule it is: only its events are selected. Set by the server."""
     beyond_limit_event_count: _builtins.int
     """Events of groups beyond a limit of groups, its own or its tenant's, since the rule was created: they were counted
     together, in the group `~other`. Absent from responses to changes. Set by the server.
