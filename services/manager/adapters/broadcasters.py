@@ -1,13 +1,14 @@
 """Changed rules and alerts, read once and sent to everybody who watches them in this instance."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import structlog
 
 from services.chassis.failures import Overloaded, ShuttingDown
+from services.manager.adapters.subscribers import Subscribers
 from services.manager.core.alert import Alert, AlertFilter
 from services.manager.core.alert_log import AlertCursor, AlertLog, FellBehindError
 from services.manager.core.rule import RuleSnapshot, StoredRule
@@ -84,39 +85,21 @@ class AlertBroadcaster:
         self.log = self._new_log()
         self._is_stale = True
         self._refreshing = asyncio.Lock()
-        self._subscriptions: set[_Subscription] = set()
-        # Subscriptions, and those that are being made.
-        self._count = 0
+        self._subscribers: Subscribers[_Subscription] = Subscribers(fill=self._refresh, drop=self._drop_log)
         self._changed_ids: set[str] = set()
         self._changed = asyncio.Event()
-        self.is_closed = False
 
     @property
     def watchers(self) -> int:
         """Return the number of watchers."""
-        return len(self._subscriptions)
+        return len(self._subscribers)
 
-    @asynccontextmanager
-    async def subscribe(self, wanted: AlertFilter) -> AsyncIterator["_Subscription"]:
-        if self.is_closed:
-            raise ShuttingDown("this instance is stopping")
-        self._count += 1
-        try:
-            await self._refresh()
-            subscription = _Subscription(self, wanted)
-            self._subscriptions.add(subscription)
-            try:
-                yield subscription
-            finally:
-                self._subscriptions.discard(subscription)
-        finally:
-            self._count -= 1
-            if not self._count:
-                self.log, self._is_stale = self._new_log(), True
+    def subscribe(self, wanted: AlertFilter) -> AbstractAsyncContextManager["_Subscription"]:
+        return self._subscribers.subscribe(lambda: _Subscription(self._subscribers, self.log, wanted))
 
     def mark_changed(self, alert_ids: str) -> None:
         """Have these alerts, separated by commas, read in the next turn."""
-        if self._count:
+        if self._subscribers:
             self._changed_ids.update(alert_ids.split(","))
             self._changed.set()
 
@@ -136,7 +119,7 @@ class AlertBroadcaster:
             return
         self._changed.clear()
         changed, self._changed_ids = self._changed_ids, set()
-        if not self._count:
+        if not self._subscribers:
             return
         try:
             if self._is_stale or len(changed) > _MAX_CHANGED:
@@ -148,12 +131,11 @@ class AlertBroadcaster:
         except Exception:
             self.mark_stale()
             raise
-        self._notify()
+        self._subscribers.notify()
 
     def close(self) -> None:
         """End all streams."""
-        self.is_closed = True
-        self._notify()
+        self._subscribers.close()
 
     async def _refresh(self) -> None:
         """Read all open alerts, unless the log is up to date."""
@@ -174,9 +156,8 @@ class AlertBroadcaster:
                 else:
                     alert_log.remove(alert_id)
 
-    def _notify(self) -> None:
-        for subscription in self._subscriptions:
-            subscription.notified.set()
+    def _drop_log(self) -> None:
+        self.log, self._is_stale = self._new_log(), True
 
     def _new_log(self) -> AlertLog:
         return AlertLog(self._encode, self._max_resolved)
@@ -189,11 +170,11 @@ class AlertBroadcaster:
 class _Subscription:
     """The cursor of one watcher."""
 
-    def __init__(self, broadcaster: AlertBroadcaster, wanted: AlertFilter) -> None:
+    def __init__(self, subscribers: Subscribers["_Subscription"], alert_log: AlertLog, wanted: AlertFilter) -> None:
         self.notified = asyncio.Event()
-        self._broadcaster = broadcaster
-        self._log = broadcaster.log
-        self._cursor = AlertCursor(wanted, start=broadcaster.log.position)
+        self._subscribers = subscribers
+        self._log = alert_log
+        self._cursor = AlertCursor(wanted, start=alert_log.position)
 
     def next(self) -> bytes | None:
         try:
@@ -203,7 +184,4 @@ class _Subscription:
         return None if entry is None else self._log.encoded(entry)
 
     async def wait(self) -> None:
-        await self.notified.wait()
-        self.notified.clear()
-        if self._broadcaster.is_closed:
-            raise ShuttingDown("this instance is stopping")
+        await self._subscribers.wait(self)

@@ -1,11 +1,12 @@
 """Changed incidents, read once and sent to everybody who watches them in this instance."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
-from services.chassis.failures import Overloaded, ShuttingDown, StoreUnavailable
+from services.chassis.failures import Overloaded, StoreUnavailable
+from services.manager.adapters.subscribers import Subscribers
 from services.manager.core.alert_log import FellBehindError
 from services.manager.core.incident import IncidentSummary
 from services.manager.core.incident_log import IncidentCursor, IncidentLog, WatchedIncidents
@@ -27,43 +28,24 @@ class IncidentBroadcaster:
         self.log = self._new_log()
         self._is_filled = False
         self._refreshing = asyncio.Lock()
-        self._subscriptions: set[_IncidentSubscription] = set()
-        # Subscriptions, and those that are being made.
-        self._count = 0
-        self.is_closed = False
+        self._subscribers: Subscribers[_IncidentSubscription] = Subscribers(fill=self._refresh, drop=self._start_anew)
 
     @property
     def watchers(self) -> int:
         """Return the number of watchers."""
-        return len(self._subscriptions)
+        return len(self._subscribers)
 
-    @asynccontextmanager
-    async def subscribe(self, wanted: WatchedIncidents) -> AsyncIterator["_IncidentSubscription"]:
-        if self.is_closed:
-            raise ShuttingDown("this instance is stopping")
-        self._count += 1
-        try:
-            await self._refresh()
-            subscription = _IncidentSubscription(self, wanted)
-            self._subscriptions.add(subscription)
-            try:
-                yield subscription
-            finally:
-                self._subscriptions.discard(subscription)
-        finally:
-            self._count -= 1
-            if not self._count:
-                self._start_anew()
+    def subscribe(self, wanted: WatchedIncidents) -> AbstractAsyncContextManager["_IncidentSubscription"]:
+        return self._subscribers.subscribe(lambda: _IncidentSubscription(self, self._subscribers, wanted))
 
     async def turn(self) -> None:
         """Read what has changed, if anybody watches."""
-        if self._count:
+        if self._subscribers:
             await self._refresh()
 
     def close(self) -> None:
         """End all streams."""
-        self.is_closed = True
-        self._notify()
+        self._subscribers.close()
 
     async def _refresh(self) -> None:
         async with self._refreshing:
@@ -76,14 +58,10 @@ class IncidentBroadcaster:
             log, open_only = self.log, not self._is_filled
             log.put(await self._reader.list_changed(log.revision, open_only=open_only), revision=revision)
             self._is_filled = log is self.log
-        self._notify()
+        self._subscribers.notify()
 
     def _start_anew(self) -> None:
         self.log, self._is_filled = self._new_log(), False
-
-    def _notify(self) -> None:
-        for subscription in self._subscriptions:
-            subscription.notified.set()
 
     def _new_log(self) -> IncidentLog:
         return IncidentLog(self._encode, self._max_resolved)
@@ -92,9 +70,15 @@ class IncidentBroadcaster:
 class _IncidentSubscription:
     """The cursor of one watcher."""
 
-    def __init__(self, broadcaster: IncidentBroadcaster, wanted: WatchedIncidents) -> None:
+    def __init__(
+        self,
+        broadcaster: IncidentBroadcaster,
+        subscribers: Subscribers["_IncidentSubscription"],
+        wanted: WatchedIncidents,
+    ) -> None:
         self.notified = asyncio.Event()
         self._broadcaster = broadcaster
+        self._subscribers = subscribers
         self._log = broadcaster.log
         self._cursor = IncidentCursor(wanted, start=broadcaster.log.revision)
 
@@ -105,9 +89,6 @@ class _IncidentSubscription:
             raise Overloaded("more incidents were resolved than could be sent; watch again") from None
 
     async def wait(self) -> None:
-        await self.notified.wait()
-        self.notified.clear()
-        if self._broadcaster.is_closed:
-            raise ShuttingDown("this instance is stopping")
+        await self._subscribers.wait(self)
         if self._broadcaster.log is not self._log:
             raise StoreUnavailable("the incidents were restored from a backup; watch again")
