@@ -26,6 +26,8 @@ _REQUEST_HEADER = "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMa
 _KEYS_CLUSTER = "token_keys"
 _MAX_LIMITED_CALLERS = 10_000
 _UNLIMITED = 1_000_000_000
+# So many callers with credentials may share an address, each at its own limit.
+_CALLERS_OF_ADDRESS = 10
 _CALLERS = frozenset(Role) - {Role.SERVICE}
 
 
@@ -151,14 +153,14 @@ def keys_cluster(issuer: TokenIssuer | None) -> str:
 def rate_filter(calls_per_second: int) -> str:
     """Return the filter, as JSON, that limits each caller: by its key or token, or by its address without one.
 
-    0 limits nobody. A caller may save the calls of one second. The callers that called last are remembered.
+    Envoy does not know here whether a key or token is valid, and each wrong one would be a caller of its own: so those
+    with any are also limited by their address, to what ten of them may do. 0 limits nobody. A caller may save the calls
+    of one second. The callers that called last are remembered.
     """
     config: dict[str, Any] = {"@type": f"{_TYPES}.local_ratelimit.v3.LocalRateLimit", "stat_prefix": "callers"}
     if calls_per_second:
-        bucket = {"max_tokens": calls_per_second, "tokens_per_fill": calls_per_second, "fill_interval": "1s"}
-        has_credentials = {"name": "authorization", "present_match": True}
-        without = {"descriptor_value": "none", "expect_match": False, "headers": [has_credentials]}
         always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+        of_credentials = {"request_headers": {"header_name": "authorization", "descriptor_key": "credentials"}}
         config |= {
             "filter_enabled": always,
             "filter_enforced": always,
@@ -166,20 +168,34 @@ def rate_filter(calls_per_second: int) -> str:
             "always_consume_default_token_bucket": False,
             "max_dynamic_descriptors": _MAX_LIMITED_CALLERS,
             # Only what no descriptor matches would take from this one, and there is no such call.
-            "token_bucket": {"max_tokens": _UNLIMITED, "tokens_per_fill": _UNLIMITED, "fill_interval": "1s"},
+            "token_bucket": _bucket(_UNLIMITED),
             "rate_limits": [
-                {"actions": [{"request_headers": {"header_name": "authorization", "descriptor_key": "credentials"}}]},
-                {"actions": [{"header_value_match": without}, {"remote_address": {}}]},
+                {"actions": [of_credentials]},
+                {"actions": [_presence("some", expected=True), {"remote_address": {}}]},
+                {"actions": [_presence("none", expected=False), {"remote_address": {}}]},
             ],
             "descriptors": [
-                {"entries": [{"key": "credentials"}], "token_bucket": bucket},
-                {
-                    "entries": [{"key": "header_match", "value": "none"}, {"key": "remote_address"}],
-                    "token_bucket": bucket,
-                },
+                {"entries": [{"key": "credentials"}], "token_bucket": _bucket(calls_per_second)},
+                _address_limit("some", calls_per_second * _CALLERS_OF_ADDRESS),
+                _address_limit("none", calls_per_second),
             ],
         }
     return _filter("envoy.filters.http.local_ratelimit", config, is_on=bool(calls_per_second))
+
+
+def _presence(value: str, *, expected: bool) -> dict[str, Any]:
+    """Return the action that makes a descriptor of calls with credentials, or of those without."""
+    has_credentials = {"name": "authorization", "present_match": True}
+    return {"header_value_match": {"descriptor_value": value, "expect_match": expected, "headers": [has_credentials]}}
+
+
+def _address_limit(value: str, calls_per_second: int) -> dict[str, Any]:
+    entries = [{"key": "header_match", "value": value}, {"key": "remote_address"}]
+    return {"entries": entries, "token_bucket": _bucket(calls_per_second)}
+
+
+def _bucket(calls_per_second: int) -> dict[str, Any]:
+    return {"max_tokens": calls_per_second, "tokens_per_fill": calls_per_second, "fill_interval": "1s"}
 
 
 def _keys_of(issuer: TokenIssuer) -> dict[str, Any]:

@@ -346,3 +346,13 @@ def test_a_caller_that_calls_too_often_is_told_when_to_try_again(tmp_path: Path)
         with client.channel() as channel:
             codes = {code_of(channel, ALERTS, authorization=f"Bearer {key}") for _ in range(20)}
             assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
+
+
+def test_who_sends_another_key_with_each_call_is_limited_by_the_address(tmp_path: Path) -> None:
+    with guarded(tmp_path, calls_per_second=1) as running:
+        client = EnvoyClient(running.ports.edge)
+        keys = (f"tocsin_{number:012}_{'b' * 43}" for number in range(200))
+        answers = [client.get("/api/alerts", {"authorization": f"Bearer {key}"}).status for key in keys]
+    # Ten callers with keys may call from one address.
+    assert set(answers[:10]) == {200}
+    assert set(answers) == {200, 429}
