@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,11 @@ _Result = TypeVar("_Result")
 def postgres_url(ports: Ports, database: str = DATABASE) -> str:
     """Return a database's address; on the loopback interface it needs no password."""
     return f"postgresql://{USER}@127.0.0.1:{ports.postgres}/{database}"
+
+
+def as_user(address: str, user: str) -> str:
+    """Return the same address with another user, and without a password."""
+    return re.sub(r"//([^/?#]*@)?", f"//{user}@", address, count=1)
 
 
 def postgres_program(

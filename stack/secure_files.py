@@ -22,6 +22,7 @@ from stack.certificate_requests import (
 _SERVICES = ("ingest", "evaluator", "manager", "notifier", "gateway", "prometheus")
 _EDGE, _KAFKA = "edge", "kafka"
 REDIS_USER = "tocsin"
+_DATABASE_USERS = ("manager", "notifier")
 # Those who may use Kafka; users of Tocsin have certificates of the same authority.
 KAFKA_USERS = (_KAFKA, "ingest", "evaluator", "manager", "notifier")
 
@@ -53,8 +54,12 @@ class SecureFiles:
 
     @property
     def postgres_password(self) -> Path:
-        """PostgreSQL's password."""
+        """The password of PostgreSQL's superuser, who owns the tables."""
         return self._secrets / "postgres.password"
+
+    def service_password(self, service: str) -> Path:
+        """Return the password of a service at PostgreSQL."""
+        return self._secrets / f"{service}.password"
 
     @property
     def redis_password(self) -> Path:
@@ -72,7 +77,8 @@ class SecureFiles:
         from stack.certificates import ensure_certificates  # noqa: PLC0415
 
         self._secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in (self.postgres_password, self.redis_password):
+        services = map(self.service_password, _DATABASE_USERS)
+        for path in (self.postgres_password, self.redis_password, *services):
             if not path.exists():
                 write_secret(path, secrets.token_urlsafe(24))
         password = self.redis_password.read_text().strip()

@@ -18,7 +18,7 @@ from stack.ports import Ports
 from stack.postgres import create_database, drop_database, with_database
 from stack.processes import Processes
 from stack.program import StartupProgress
-from stack.servers import SERVERS, Addresses, local_addresses, server_program
+from stack.servers import SERVERS, Addresses, external_addresses, local_addresses, server_program
 from stack.starter import Starter
 from stack.system import System
 from stack.topics import create_topics, delete_topics
@@ -94,7 +94,9 @@ def isolated_wiring(servers: Addresses) -> Iterator[Wiring]:
     create_database(servers.postgres, name)
     create_topics(servers.kafka, prefix)
     own = dataclasses.replace(servers, postgres=with_database(servers.postgres, name))
-    yield Wiring(addresses=own, ports=Ports.free(), topic_prefix=prefix, redis_prefix=prefix)
+    # Who runs a server says as whom the services log in.
+    external = {"postgres": own.postgres} if "postgres" in external_addresses() else {}
+    yield Wiring(addresses=own, ports=Ports.free(), topic_prefix=prefix, redis_prefix=prefix, external=external)
     # Not after a failed run: servers that it has broken would raise too and hide its failure.
     delete_topics(servers.kafka, prefix)
     drop_database(servers.postgres, name)

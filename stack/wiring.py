@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from stack.ports import Ports
+from stack.postgres import as_user
 from stack.secure_files import SecureFiles
 from stack.servers import ADDRESS_VARIABLES, Addresses, local_addresses
 from stack.start_options import StartOptions
@@ -127,13 +128,13 @@ def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:
         "manager": {
             "NOTIFIER_TARGET": f"127.0.0.1:{wiring.ports.mesh}",
             "INGEST_TARGET": f"127.0.0.1:{wiring.ports.mesh}",
-            "DATABASE_URL": wiring.addresses.postgres,
+            **_database(name, wiring),
             "REDIS_URL": wiring.addresses.redis,
             "REDIS_PREFIX": wiring.redis_prefix,
         },
         "notifier": {
             "MANAGER_TARGET": f"127.0.0.1:{wiring.ports.mesh}",
-            "DATABASE_URL": wiring.addresses.postgres,
+            **_database(name, wiring),
             "ROUTES": str(wiring.routes or _ROUTES),
         },
     }
@@ -146,7 +147,15 @@ def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:
 def database_environ(wiring: Wiring) -> dict[str, str]:
     """Return how the manager reaches its database, as environment variables."""
     environ = service_environ("manager", wiring, Path())
-    return {name: value for name, value in environ.items() if name.startswith("MANAGER_DATABASE_")}
+    return {name: value for name, value in environ.items() if "_DATABASE_" in name}
+
+
+def _database(name: str, wiring: Wiring) -> dict[str, str]:
+    """Return whom a service logs in as: where the server is ours, a user with no rights, who is created by another."""
+    owner = wiring.addresses.postgres
+    if "postgres" in wiring.external:
+        return {"DATABASE_URL": owner}
+    return {"DATABASE_URL": as_user(owner, name), "MIGRATION_DATABASE_URL": owner}
 
 
 def _server_logins(name: str, wiring: Wiring, secure: SecureFiles) -> dict[str, str]:
@@ -154,7 +163,10 @@ def _server_logins(name: str, wiring: Wiring, secure: SecureFiles) -> dict[str, 
     own = secure.certificate(name)
     files = {"kafka": {"KAFKA_CA": own.ca, "KAFKA_CERTIFICATE": own.certificate, "KAFKA_KEY": own.key}}
     if name in {"manager", "notifier"}:
-        files["postgres"] = {"DATABASE_PASSWORD_FILE": secure.postgres_password}
+        files["postgres"] = {
+            "DATABASE_PASSWORD_FILE": secure.service_password(name),
+            "MIGRATION_DATABASE_PASSWORD_FILE": secure.postgres_password,
+        }
     if name == "manager":
         files["redis"] = {"REDIS_PASSWORD_FILE": secure.redis_password}
     return {

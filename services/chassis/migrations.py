@@ -11,11 +11,12 @@ from pathlib import Path
 import structlog
 
 from services.chassis.backoff import Backoff, retrying
+from services.chassis.database_login import ensure_login
 from services.chassis.failures import StoreUnavailable
 from services.chassis.postgres_connections import PostgresConnector, user_of
 from services.chassis.postgres_errors import DRIVER_ERRORS, ErrorKind, error_kind, error_name
 from services.chassis.row_security import SECURED, secure_rows
-from services.chassis.settings import PostgresSettings, Secret
+from services.chassis.settings import PostgresSettings
 
 log = structlog.get_logger()
 
@@ -64,6 +65,7 @@ async def _upgrade(settings: PostgresSettings, schema: str, scripts: Path, comme
     connector = PostgresConnector(_owners(settings))
     connection = await connector.open(timeout=_CONNECT_SECONDS, server_settings=_SESSION)
     try:
+        await ensure_login(connection, settings, schema)
         found = await connection.fetchval(_SELECT_COMMENT, schema)
         if found in {comment, comment + SECURED}:
             log.info("schema_found_current", schema=schema)
@@ -86,7 +88,9 @@ async def _upgrade(settings: PostgresSettings, schema: str, scripts: Path, comme
 def _owners(settings: PostgresSettings) -> PostgresSettings:
     """Return the settings with which the owner of the tables logs in."""
     url = settings.migration_database_url
-    return replace(settings, database_url=url, database_password=Secret("")) if url.reveal() else settings
+    if not url.reveal():
+        return settings
+    return replace(settings, database_url=url, database_password=settings.migration_database_password)
 
 
 def _digest_comment(scripts: Path) -> str:

@@ -2,8 +2,8 @@
 
 A service works as the role `tocsin_<schema>`, which owns nothing and is no superuser; what serves all tenants (the
 outbox's relay, retention, the rules for evaluators) works as `tocsin_<schema>_all` for a transaction. Both roles are
-made with the schema and cannot log in: the service logs in as its own user, who is made a member, and takes the role in
-each session. Row-level security is forced, so the owner of the tables is under it, too.
+made with the schema and cannot log in: the service logs in as its own user (`database_login`), who is made a member,
+and takes the role in each session. Row-level security is forced, so the owner of the tables is under it, too.
 
 A table is under it when its column `tenant` has the transaction's tenant as its default. Where the user who migrates
 may not create roles, and nobody has created them, the service's own conditions protect the rows alone, and each start
@@ -30,6 +30,11 @@ WHERE relnamespace = to_regnamespace($1) AND relkind = 'r' AND pg_get_expr(adbin
 ORDER BY relname
 """
 _SELECT_ROLES = "SELECT count(*) FROM pg_roles WHERE rolname = ANY($1)"
+# A member has the role's rights only where it takes the role; before PostgreSQL 16 the member itself says so.
+_GRANT = """
+SELECT format('GRANT %I TO %I', $1::text, $2::text)
+    || CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN ' WITH INHERIT FALSE' ELSE '' END
+"""
 _IS_MEMBER = "SELECT pg_has_role($1::name, $2::name, 'MEMBER')"
 # Takes the role in this session where it was made for this schema and the user may; resetting the session keeps it.
 _TAKE_ROLE = """
@@ -101,7 +106,7 @@ async def secure_rows(connection: asyncpg.Connection, schema: str, user: str, *,
 async def _add_member(connection: asyncpg.Connection, roles: Sequence[str], user: str) -> None:
     for role in roles:
         if not await connection.fetchval(_IS_MEMBER, user, role):
-            await connection.execute(f'GRANT {role} TO "{user}"')
+            await connection.execute(await connection.fetchval(_GRANT, role, user))
 
 
 async def _secure(connection: asyncpg.Connection, table: str, schema: str) -> None:

@@ -130,9 +130,13 @@ class PostgresSettings:
     database_password: Secret = setting("Password at PostgreSQL, in place of the URL's.", default=Secret(""))
     migration_database_url: Secret = setting(
         "URL of the same PostgreSQL for the migrations at start, with a user who owns the tables and may create roles;"
-        " empty: DATABASE_URL. The service's own user then needs no rights but to log in.",
+        " empty: DATABASE_URL. The service's own user is then created where it is missing, and needs no rights but to"
+        " log in.",
         default=Secret(""),
         check=_postgres_url_or_nothing,
+    )
+    migration_database_password: Secret = setting(
+        "Password at PostgreSQL for the migrations, in place of the one of MIGRATION_DATABASE_URL.", default=Secret("")
     )
     database_ca: str = setting(
         "Path of the CA certificates (PEM) that PostgreSQL's is checked with; with it all goes over TLS, and the host's"

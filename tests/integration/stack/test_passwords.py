@@ -11,14 +11,19 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
+from services.chassis.failures import StoreUnavailable
+from services.chassis.postgres import connect, migrate
+from services.chassis.settings import PostgresSettings, load_settings
+from services.notifier.app import MIGRATIONS, SCHEMA
 from stack.guard import guarded
 from stack.ports import Ports
 from stack.postgres import DATABASE, postgres_url
 from stack.processes import Processes
 from stack.redis import redis_url
-from stack.secure_files import REDIS_USER, SecureFiles
-from stack.servers import server_program
+from stack.secure_files import REDIS_USER, SecureFiles, write_secret
+from stack.servers import local_addresses, server_program
 from stack.starter import Starter
+from stack.wiring import Wiring, service_environ
 
 pytestmark = pytest.mark.integration
 
@@ -75,3 +80,41 @@ async def test_the_servers_ask_for_the_passwords_of_the_folder(
     with pytest.raises(asyncpg.InvalidPasswordError):
         await read_one(ports, None)
     assert await read_one(ports, secret) == 1
+
+
+async def test_a_service_logs_in_as_its_own_user_with_the_password_that_is_set(
+    started: tuple[Processes, Ports, SecureFiles],
+) -> None:
+    processes, ports, files = started
+    # Of a system without passwords, which is then given some.
+    start(processes, ports, None)
+    assert await begin(ports, None) == ("notifier", "tocsin_notifier")
+    start(processes, ports, files)
+    with pytest.raises(StoreUnavailable):
+        await users(login(ports, files))
+    assert await begin(ports, files) == ("notifier", "tocsin_notifier")
+    write_secret(files.service_password("notifier"), "another, later one: \u00e4'\\")
+    assert await begin(ports, files) == ("notifier", "tocsin_notifier")
+    write_secret(files.service_password("notifier"), "wrong")
+    with pytest.raises(StoreUnavailable):
+        await users(login(ports, files))
+
+
+def login(ports: Ports, files: SecureFiles | None) -> PostgresSettings:
+    wiring = Wiring(addresses=local_addresses(ports, secure=files is not None), ports=ports, secure=files)
+    environ = service_environ("notifier", wiring, Path("data"))
+    return load_settings(PostgresSettings, "NOTIFIER_", {k: v for k, v in environ.items() if "_DATABASE_" in k})
+
+
+async def begin(ports: Ports, files: SecureFiles | None) -> tuple[str, str]:
+    """Migrate as a start of the service does, and return as whom it works."""
+    settings = login(ports, files)
+    await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
+    return await users(settings)
+
+
+async def users(settings: PostgresSettings) -> tuple[str, str]:
+    async with connect(settings, schema=SCHEMA) as database:
+        row = await database.fetchrow("SELECT session_user::text, current_user::text")
+    assert row is not None
+    return row[0], row[1]

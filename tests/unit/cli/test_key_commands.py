@@ -18,6 +18,7 @@ from services.access.keys import read_key
 from services.domain.audit_record import AuditOutcome
 from stack.first_key import FirstKey, KeyRefusedError
 from stack.ports import Ports
+from stack.postgres import as_user
 from stack.secure_files import SecureFiles
 from stack.servers import local_addresses
 from stack.wiring import Wiring
@@ -108,7 +109,10 @@ def test_the_database_is_that_of_the_variable_or_of_the_last_system(
     tocsin("keys", "create", "--name", "ann", "--bootstrap")
     monkeypatch.setenv("MANAGER_DATABASE_URL", "postgresql://named")
     tocsin("keys", "create", "--name", "ann", "--bootstrap")
-    assert asked[0][0]["MANAGER_DATABASE_URL"].startswith("postgresql://")
+    assert asked[0][0] == {
+        "MANAGER_DATABASE_URL": "postgresql://manager@127.0.0.1:5432/alertdb",
+        "MANAGER_MIGRATION_DATABASE_URL": "postgresql://alertuser@127.0.0.1:5432/alertdb",
+    }
     assert asked[1][0] == {}
 
 
@@ -119,9 +123,12 @@ def test_the_last_systems_database_is_asked_with_its_password(
     Wiring(addresses=local_addresses(ports), ports=ports, secure=SecureFiles(home=tmp_path)).write(tmp_path)
     monkeypatch.setenv("TOCSIN_RUN", str(tmp_path))
     tocsin("keys", "create", "--name", "ann", "--bootstrap")
+    files = SecureFiles(home=tmp_path)
     assert asked[0][0] == {
-        "MANAGER_DATABASE_URL": local_addresses(ports).postgres,
-        "MANAGER_DATABASE_PASSWORD_FILE": str(SecureFiles(home=tmp_path).postgres_password),
+        "MANAGER_DATABASE_URL": as_user(local_addresses(ports).postgres, "manager"),
+        "MANAGER_DATABASE_PASSWORD_FILE": str(files.service_password("manager")),
+        "MANAGER_MIGRATION_DATABASE_URL": local_addresses(ports).postgres,
+        "MANAGER_MIGRATION_DATABASE_PASSWORD_FILE": str(files.postgres_password),
     }
 
 

@@ -94,6 +94,14 @@ def test_every_file_that_a_setting_names_is_mounted(rendered: Path) -> None:
         assert [value for value in named if not any(value.startswith(f"{place}/") for place in places)] == []
 
 
+@pytest.mark.parametrize("service", ["manager", "notifier"])
+def test_a_service_logs_in_as_another_user_than_the_one_who_migrates(rendered: Path, service: str) -> None:
+    given = environment(rendered, service)
+    own, owner = (Path(given[f"{service.upper()}_{name}DATABASE_URL_FILE"]) for name in ("", "MIGRATION_"))
+    assert (own.name, owner.name) == (f"{service}-url", "url")
+    assert own.parent == owner.parent
+
+
 def test_no_secret_stands_in_a_manifest(rendered: Path) -> None:
     assert not of_kind(rendered, "Secret")
     for component in pods(rendered):

@@ -60,12 +60,17 @@ def test_a_service_is_told_where_its_certificate_and_the_passwords_are(service: 
     assert settings.process.authentication == "required"
     assert settings.process.tls.tls_key == str(files.certificate(service).key) == settings.kafka.kafka_key
     if service in {"manager", "notifier"}:
-        assert settings.postgres.database_password.reveal() == files.postgres_password.read_text().strip()
+        own, owner = files.service_password(service), files.postgres_password
+        assert settings.postgres.database_password.reveal() == own.read_text().strip()
+        assert settings.postgres.migration_database_password.reveal() == owner.read_text().strip()
+        assert own.read_text() != owner.read_text()
     if service == "manager":
         assert settings.redis.redis_password.reveal() == files.redis_password.read_text().strip()
         assert settings.redis.redis_url.reveal() == "redis://tocsin@127.0.0.1:6379/0"
     # No secret itself is in the environment of a process.
-    assert not any(files.postgres_password.read_text().strip() in value for value in environ.values())
+    secrets = [path.read_text().strip() for path in files.home.rglob("*.password")]
+    assert len(secrets) == 4
+    assert not any(secret in value for secret in secrets for value in environ.values())
 
 
 def test_servers_of_others_have_passwords_of_their_own(files: SecureFiles) -> None:
@@ -76,7 +81,7 @@ def test_servers_of_others_have_passwords_of_their_own(files: SecureFiles) -> No
         external={"kafka": "k", "postgres": "p", "redis": "r"},
     )
     passed = service_environ("manager", own, Path("data"))
-    assert not any("PASSWORD" in name or "KAFKA" in name for name in passed)
+    assert not any("PASSWORD" in name or "KAFKA" in name or "MIGRATION" in name for name in passed)
 
 
 def test_envoy_asks_for_credentials_and_shows_users_another_certificate_than_services(files: SecureFiles) -> None:
