@@ -105,7 +105,7 @@ class Load:
         has_samples = samples and counted <= 3  # noqa: PLR2004  (as many samples as a row has)
         sample_rows = np.flatnonzero(is_rule) if has_samples else np.zeros(0, dtype=np.int64)
         return PartialRows(
-            selections=selections,
+            selections=[(selection,) for selection in selections],
             groups=[(f"service-{number}",) for number in groups.tolist()],
             traceparents=("",),
             samples=_samples(groups, counted) if has_samples else SampleTable.of(()),

@@ -13,6 +13,8 @@ from services.evaluator.core.partial_rows import PartialBatch, PartialRows, spli
 MAX_RECORD_BYTES = 512 * 1024
 # So many rows never fit in a record: the batch is split without encoding it.
 _MAX_ROWS = 50_000
+# So many rows may a record become where rules share rows: a reader takes whole records.
+_MAX_EXPANDED_ROWS = 20_000
 # A batch of more rows than this is split where some of its rows say that it is too large: to encode 16,000 rows with
 # samples in vain, then their halves and quarters, costs more than to write them.
 _FEW_ROWS = 1000
@@ -42,7 +44,7 @@ def encode_bounded(batch: PartialBatch, max_bytes: int = MAX_RECORD_BYTES) -> It
 
 def _encode_bounded(batch: PartialBatch, max_bytes: int, row_bytes: float) -> Iterator[bytes]:
     rows = len(batch.rows)
-    if rows <= _MAX_ROWS and rows * row_bytes <= max_bytes:
+    if rows < 2 or (rows <= _MAX_ROWS and rows * row_bytes <= max_bytes and batch.expanded_rows <= _MAX_EXPANDED_ROWS):  # noqa: PLR2004
         value = encode_batch(batch)
         if len(value) <= max_bytes or rows < 2 or _stays_whole(batch, value):  # noqa: PLR2004  (one row cannot be split)
             yield value

@@ -11,13 +11,21 @@ from google.protobuf.message import DecodeError
 from services.contract.timestamps import nanoseconds_of, timestamp_of_nanoseconds
 from services.evaluator.adapters.messages import MalformedError, sample_of
 from services.evaluator.core.match.events import Floats, Ints
-from services.evaluator.core.partial_rows import ABSENT_NS, NO_ROWS, BlockPart, PartialBatch, PartialRows, of_rows
+from services.evaluator.core.partial_rows import (
+    ABSENT_NS,
+    NO_ROWS,
+    BlockPart,
+    PartialBatch,
+    PartialRows,
+    Sharers,
+    of_rows,
+)
 from services.evaluator.core.records import Aggregate, BlockProgress, Group, Row, RowKey
 from services.evaluator.core.samples import NO_SAMPLES, SAMPLE_SCHEMA, SampleTable
 from tocsin.evaluation.v1 import partial_pb2
 
-# Of columns, by whether the record says of which blocks they are.
-_VERSIONS: Final = {False: 1, True: 2}
+# Of columns: in a record that is of one block, in one that says of which blocks it is, and where rules share rows.
+_OF_ONE_BLOCK, _OF_BLOCKS, _SHARED = 1, 2, 3
 # Of integers, by the width in bytes.
 _INTEGERS: Final = {1: "<u1", 2: "<u2", 4: "<u4", 8: "<i8"}
 _NO_INTEGERS: Final[Ints] = np.zeros(0, dtype=np.int64)
@@ -34,6 +42,8 @@ def encode_batch(batch: PartialBatch) -> bytes:
         columns=encode_columns(batch.rows) if len(batch.rows) else None,
         continues=batch.continues,
         blocks=[_block(part) for part in batch.blocks],
+        output_partition=batch.output,
+        output_partitions=batch.outputs,
     ).SerializeToString()
 
 
@@ -62,10 +72,12 @@ def _block(part: BlockPart) -> partial_pb2.PartialBatch.Block:
 def encode_columns(rows: PartialRows) -> partial_pb2.PartialColumns:
     """Return rows as a message, with only what some row points to."""
     rows = rows.compact()
+    is_shared = any(len(sharers) > 1 for sharers in rows.selections)
+    keys = list(dict.fromkeys(key for sharers in rows.selections for key in sharers)) if is_shared else rows.keys
     columns = partial_pb2.PartialColumns(
-        schema_version=_VERSIONS[True],
-        rule_ids=[rule_id for rule_id, _ in rows.selections],
-        selection_revisions=[revision for _, revision in rows.selections],
+        schema_version=_OF_BLOCKS,
+        rule_ids=[rule_id for rule_id, _ in keys],
+        selection_revisions=[revision for _, revision in keys],
         group_values=[value for group in rows.groups for value in group],
         group_sizes=[len(group) for group in rows.groups],
         traceparents=rows.traceparents,
@@ -85,6 +97,12 @@ def encode_columns(rows: PartialRows) -> partial_pb2.PartialColumns:
         columns.samples = _sample_stream(rows.samples)
         columns.sample_counts = _integer_bytes(np.bincount(rows.sample_rows, minlength=len(rows)))
         columns.sample_indexes = rows.sample_indexes.astype("<u4").tobytes()
+    if is_shared:
+        places = {key: place for place, key in enumerate(keys)}
+        columns.schema_version = _SHARED
+        columns.list_sizes.extend(map(len, rows.selections))
+        members = [places[key] for sharers in rows.selections for key in sharers]
+        columns.list_members = np.array(members, dtype="<u4").tobytes()
     return columns
 
 
@@ -116,7 +134,7 @@ def decode_batch(value: bytes) -> PartialBatch:
     except DecodeError as error:
         raise MalformedError(str(error)) from None
     if message.HasField("columns"):
-        rows = decode_columns(message.columns, _VERSIONS[bool(message.blocks)])
+        rows = decode_columns(message.columns, (_OF_BLOCKS, _SHARED) if message.blocks else (_OF_ONE_BLOCK,))
     else:
         # Most records only say how far their blocks are.
         rows = of_rows([_row(row) for row in message.rows]) if message.rows else NO_ROWS
@@ -125,7 +143,16 @@ def decode_batch(value: bytes) -> PartialBatch:
     else:
         blocks = [_part(message, block, block.rows) for block in message.blocks]
         _check_blocks(blocks, len(rows))
-    return PartialBatch(blocks=blocks, rows=rows, continues=message.continues)
+    # Records of former versions do not say for which partition they are, and have no rows that depend on it.
+    outputs = message.output_partitions or 1
+    _require(0 <= message.output_partition < outputs, "output_partition: outside of output_partitions")
+    return PartialBatch(
+        blocks=blocks,
+        rows=rows,
+        continues=message.continues,
+        output=message.output_partition,
+        outputs=outputs,
+    )
 
 
 def _part(
@@ -170,13 +197,14 @@ def _row(message: partial_pb2.PartialRow) -> Row:
     return Row(key, aggregate)
 
 
-def decode_columns(columns: partial_pb2.PartialColumns, version: int) -> PartialRows:
+def decode_columns(columns: partial_pb2.PartialColumns, versions: Sequence[int]) -> PartialRows:
     """Return the rows of a message, checked completely; raises MalformedError."""
-    _require(columns.schema_version == version, f"expected schema version {version}, got {columns.schema_version}")
+    expected = " or ".join(map(str, versions))
+    _require(columns.schema_version in versions, f"expected schema version {expected}, got {columns.schema_version}")
     _require(len(columns.rule_ids) == len(columns.selection_revisions), "selections: tables differ in length")
     _require(len(columns.pane_times) % 8 == 0, "pane_times: not a multiple of 8 bytes")
     rows = len(columns.pane_times) // 8
-    selections = tuple(zip(columns.rule_ids, columns.selection_revisions, strict=True))
+    selections = _selections(columns)
     groups, traceparents = _groups(columns), tuple(columns.traceparents)
     samples = _samples(columns.samples)
     sample_rows, sample_indexes = _samples_of_rows(columns, rows)
@@ -204,6 +232,19 @@ def decode_columns(columns: partial_pb2.PartialColumns, version: int) -> Partial
 def _require(is_met: Any, problem: str) -> None:
     if not is_met:
         raise MalformedError(problem)
+
+
+def _selections(columns: partial_pb2.PartialColumns) -> tuple[Sharers, ...]:
+    """Return who shares the rows of each entry; in former versions each selection has rows of its own."""
+    keys = list(zip(columns.rule_ids, columns.selection_revisions, strict=True))
+    if columns.schema_version != _SHARED:
+        return tuple((key,) for key in keys)
+    sizes = tuple(columns.list_sizes)
+    is_whole = min(sizes, default=1) > 0 and sum(sizes) * 4 == len(columns.list_members)
+    _require(is_whole, "list_sizes: not as many as list_members")
+    members = _indexes(np.frombuffer(columns.list_members, "<u4").astype(np.int64), len(keys), "list_members")
+    listed = [keys[member] for member in members.tolist()]
+    return tuple(tuple(listed[start:end]) for start, end in pairwise(accumulate(sizes, initial=0)))
 
 
 def _groups(columns: partial_pb2.PartialColumns) -> tuple[Group, ...]:

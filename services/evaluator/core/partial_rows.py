@@ -1,7 +1,8 @@
 """Rows of `window-partials` as columns: what one flush writes to one partition, without an object for each row.
 
-A row is as in `records`: a key and the aggregate that is cumulative from the start of its block. Strings that rows
-share (selections, groups, trace contexts) and samples stand once in tables; rows hold indexes.
+A row is as in `records`: a key and the aggregate that is cumulative from the start of its block. It may stand for
+several rules at once (`shared_rows`). Strings that rows share (selections, groups, trace contexts) and samples stand
+once in tables; rows hold indexes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,9 @@ DOUBLES: Final = ("sum", "min", "max")
 # The columns of indexes, and the table that each points into.
 INDEXES: Final = {"selection": "selections", "group": "groups", "traceparent": "traceparents"}
 
+# The selections that share a row: they have counted the same events of its block so far.
+Sharers = tuple[SelectionKey, ...]
+
 _Value = TypeVar("_Value")
 
 
@@ -30,8 +34,8 @@ _Value = TypeVar("_Value")
 class PartialRows:
     """Rows as columns. The arrays may be read-only, or views of others: do not write into them."""
 
-    # Each entry once: what is counted (a rule in one form, or the totals of a bucketing), where, by which trace.
-    selections: Sequence[SelectionKey]
+    # Each entry once: what is counted (rules in one form each, or the totals of a bucketing), where, by which trace.
+    selections: Sequence[Sharers]
     groups: Sequence[Group]
     traceparents: Sequence[str]
     samples: SampleTable
@@ -54,6 +58,16 @@ class PartialRows:
 
     def __len__(self) -> int:
         return len(self.pane_ns)
+
+    @property
+    def keys(self) -> list[SelectionKey]:
+        """The only selection of each entry of `selections`; ValueError where several share rows."""
+        return [key for (key,) in self.selections]
+
+    @property
+    def sharers(self) -> Ints:
+        """How many selections share each row."""
+        return np.array([len(each) for each in self.selections], dtype=np.int64)[self.selection]
 
     def take(self, rows: Ints) -> "PartialRows":
         """Return the rows with these indexes, in this order, each with its samples; the tables stay whole."""
@@ -121,7 +135,7 @@ def _codes(values: Iterable[_Value], table: dict[_Value, int]) -> Ints:
 
 def of_rows(rows: Sequence[Row]) -> PartialRows:
     """Return rows as columns."""
-    selections: dict[SelectionKey, int] = {}
+    selections: dict[Sharers, int] = {}
     groups: dict[Group, int] = {}
     traceparents: dict[str, int] = {}
     samples: dict[Sample, int] = {}
@@ -129,7 +143,7 @@ def of_rows(rows: Sequence[Row]) -> PartialRows:
     sample_counts = [len(aggregate.samples) for aggregate in aggregates]
     sample_indexes = _codes((sample for aggregate in aggregates for sample in aggregate.samples), samples)
     return PartialRows(
-        selection=_codes(((key.rule_id, key.selection_revision) for key in keys), selections),
+        selection=_codes((((key.rule_id, key.selection_revision),) for key in keys), selections),
         group=_codes((key.group for key in keys), groups),
         traceparent=_codes((aggregate.traceparent for aggregate in aggregates), traceparents),
         pane_ns=_integers(key.pane_ns for key in keys),
@@ -182,6 +196,9 @@ class PartialBatch:
     rows: PartialRows = NO_ROWS
     # Whether further batches of the same flush follow in this output partition.
     continues: bool = False
+    # The output partition, of so many: a row that rules share is for those of them that judge its group here.
+    output: int = 0
+    outputs: int = 1
 
     @classmethod
     def of_block(
@@ -195,6 +212,13 @@ class PartialBatch:
         """Return a batch of one block."""
         part = BlockPart(progress=progress, rows=len(rows), missed=missed or {})
         return cls(blocks=(part,), rows=rows, continues=continues)
+
+    @property
+    def expanded_rows(self) -> int:
+        """About how many rows it becomes where it is read: each rule that shares a row judges it in one partition."""
+        sharers = self.rows.sharers
+        shared = sharers[sharers > 1]
+        return len(sharers) - len(shared) + int(shared.sum()) // self.outputs
 
     @property
     def has_single_bucket(self) -> bool:

@@ -20,7 +20,7 @@ from services.evaluator.core.match.blocks import SourcePartition, flush_sources
 from services.evaluator.core.match.canaries import busy_partitions
 from services.evaluator.core.match.cpu_meter import CpuClock
 from services.evaluator.core.match.events import EventBatch
-from services.evaluator.core.match.pacing import fetch_limit, pause_seconds
+from services.evaluator.core.match.pacing import FlushedRows, fetch_limit, pause_seconds
 from services.evaluator.core.match.rule_swap import RuleSwap, swap_rules
 from services.evaluator.core.match.sent_block import SentBlock, encode_sent, sent_up_to
 from services.evaluator.core.match.traces import Sampled, SampledTraces, sample_traces
@@ -256,10 +256,13 @@ class MatchWorker(StageWorker):
             log.error("expression_step_limit_reached", expression=text, events=events[text])
         self._logged_expressions |= events.keys()
 
-    async def _flush(self) -> int | None:
+    async def _flush(self) -> FlushedRows | None:
         """Send the rows that changed, and commit whole blocks; return how many rows, None if nothing is new."""
         batches = self._changed(await self._idle_since_ns())
-        rows = sum(len(batch.rows) for _, batch in batches)
+        rows = FlushedRows(
+            written=sum(len(batch.rows) for _, batch in batches),
+            expanded=sum(batch.expanded_rows for _, batch in batches),
+        )
         traceparents, self._traceparents = self._traceparents, []
         events, self._events = self._events, 0
         selected, self._selected = self._selected, Counter()
@@ -273,7 +276,7 @@ class MatchWorker(StageWorker):
                 await self._begin_again(failure)
                 return rows
         self._failed_flushes = 0
-        self._metrics.flushed(events, rows)
+        self._metrics.flushed(events, rows.written)
         self._metrics.rules_evaluated(selected, self._clock.now())
         for source in self._sources.values():
             source.mark_counted()

@@ -65,7 +65,7 @@ class Snapshots:
         """Take into account how much was read."""
         history = self._kept[partition].history
         for partial in partials:
-            history.observe(partial.offset, partial.appended_ns, len(partial.batch.rows))
+            history.observe(partial.offset, partial.appended_ns, partial.batch.expanded_rows)
 
     def named(self, partition: int, stage: WindowStage, checkpoint: Checkpoint) -> Checkpoint:
         """Return the checkpoint with the name of the last snapshot, if that saves something and counts."""

@@ -1,20 +1,28 @@
 """Rows as objects: a form that only tests need."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from services.evaluator.core.partial_rows import ABSENT_NS, PartialRows
-from services.evaluator.core.records import Aggregate, Row, RowKey, Sample
+from services.evaluator.core.records import Aggregate, Group, Row, RowKey, Sample
 
 
 def to_rows(rows: PartialRows) -> tuple[Row, ...]:
-    """Return rows as objects."""
+    """Return rows as objects, one for each selection that shares it."""
+    return tuple(
+        Row(RowKey(rule_id, revision, *place), aggregate)
+        for index, place, aggregate in zip(rows.selection.tolist(), _places(rows), _aggregates(rows), strict=True)
+        for rule_id, revision in rows.selections[index]
+    )
+
+
+def _places(rows: PartialRows) -> Iterator[tuple[Group, int]]:
+    return zip((rows.groups[index] for index in rows.group.tolist()), rows.pane_ns.tolist(), strict=True)
+
+
+def _aggregates(rows: PartialRows) -> list[Aggregate]:
     samples = _samples_of_each(rows)
-    selections = (rows.selections[index] for index in rows.selection.tolist())
-    groups = (rows.groups[index] for index in rows.group.tolist())
-    keys = [
-        RowKey(rule_id, revision, group, pane_ns)
-        for (rule_id, revision), group, pane_ns in zip(selections, groups, rows.pane_ns.tolist(), strict=True)
-    ]
     aggregates = map(
         Aggregate,
         *(getattr(rows, name).tolist() for name in ("counted", "total", "value_count", "sum")),
@@ -24,7 +32,7 @@ def to_rows(rows: PartialRows) -> tuple[Row, ...]:
         samples,
         (rows.traceparents[index] for index in rows.traceparent.tolist()),
     )
-    return tuple(map(Row, keys, aggregates))
+    return list(aggregates)
 
 
 def _present(value: float) -> float | None:

@@ -39,7 +39,7 @@ def count(block: Block, groups: str, samples: int = 0) -> None:
     """Count an event in each of these groups, and keep so many samples of it in the first one."""
     each = np.arange(len(groups))
     buckets = block.rows.buckets([(group,) for group in groups], each, each * 0)
-    slots = block.rows.slots([("rule", 1)], [("rule",)], each * 0, buckets)
+    slots = block.rows.alone([("rule", 1)], [("rule",)], each * 0, buckets)
     ones, none = each * 0 + 1, np.full(len(each), np.nan)
     traces = block.rows.traces([""], each * 0)
     block.rows.add(
@@ -63,7 +63,7 @@ def total(block: Block, bucketing: str, readers: list[str]) -> None:
     """Count the totals of a bucketing's group "a"."""
     one = np.zeros(1, dtype=np.int64)
     buckets = block.rows.buckets([("a",)], one, one)
-    block.rows.add_totals(block.rows.slots([(bucketing, 0)], [readers], one, buckets), one + 1, one)
+    block.rows.add_totals(block.rows.alone([(bucketing, 0)], [readers], one, buckets), one + 1, one)
 
 
 def test_every_output_gets_the_progress_of_a_block() -> None:

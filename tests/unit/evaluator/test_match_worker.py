@@ -12,7 +12,7 @@ from services.chassis.backoff import Backoff
 from services.chassis.kafka import CommittedOffset, Rebalance, Record
 from services.evaluator.adapters.log_events import LogDecoder
 from services.evaluator.core.match.aggregation import MatchOutcome
-from services.evaluator.core.match.pacing import fetch_limit, pause_seconds
+from services.evaluator.core.match.pacing import FlushedRows, fetch_limit, pause_seconds
 from services.evaluator.core.match.rule_load import Budget
 from services.evaluator.core.match.traces import SampledTraces
 from services.evaluator.core.partial_rows import PartialBatch
@@ -91,13 +91,13 @@ class Loop:
         return self.clock.now().timestamp()
 
     def flushed(self) -> list[tuple[int, int, int, int]]:
-        """Return block, previous, up_to and rows of each flush."""
+        """Return block, previous, up_to and how many rows each flush stands for."""
         return [
             (
                 batch.blocks[0].progress.block,
                 batch.blocks[0].progress.previous_up_to,
                 batch.blocks[0].progress.up_to,
-                len(batch.rows),
+                int(batch.rows.sharers.sum()),
             )
             for _, batch in self.partials.written
         ]
@@ -414,14 +414,15 @@ async def test_the_pause_depends_on_the_cpu_that_a_flush_takes_and_not_on_how_lo
 @pytest.mark.parametrize(
     ("work_s", "rows", "pause_s"),
     [
-        pytest.param(0.001, 10, 0.05, id="little to do"),
-        pytest.param(0.01, 10, 0.08, id="some work"),
-        pytest.param(0.1, 10, 0.1, id="much work"),
-        pytest.param(0.001, 50_000, 0.25, id="many rows"),
-        pytest.param(0.1, 500_000, 1.0, id="at most a second"),
+        pytest.param(0.001, FlushedRows(10, 10), 0.05, id="little to do"),
+        pytest.param(0.01, FlushedRows(10, 10), 0.08, id="some work"),
+        pytest.param(0.1, FlushedRows(10, 10), 0.1, id="much work"),
+        pytest.param(0.001, FlushedRows(50_000, 50_000), 0.25, id="many rows"),
+        pytest.param(0.001, FlushedRows(1000, 250_000), 0.254, id="rows of many rules each"),
+        pytest.param(0.1, FlushedRows(500_000, 500_000), 1.0, id="at most a second"),
     ],
 )
-def test_the_more_there_is_to_do_the_longer_is_the_pause(work_s: float, rows: int, pause_s: float) -> None:
+def test_the_more_there_is_to_do_the_longer_is_the_pause(work_s: float, rows: FlushedRows, pause_s: float) -> None:
     assert pause_seconds(interval_s=0.1, work_s=work_s, rows=rows) == pytest.approx(pause_s)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.evaluator.core.match.outputs import RowOutputs
+from services.evaluator.core.match.outputs import RowOutputs, are_judged_in
 from services.evaluator.core.records import partition_of
 
 texts = st.text(max_size=40)
@@ -33,6 +33,30 @@ def test_a_row_goes_to_where_each_of_its_readers_judges_its_group(
         for rule_id in readers[selection]
     }
     assert sorted(zip(slots.tolist(), found.tolist(), strict=True)) == sorted(expected)
+
+
+@given(groups, st.lists(texts, min_size=1, max_size=6), st.integers(1, 8))
+def test_each_group_of_a_rule_is_judged_in_one_output_partition(
+    groups: list[tuple[str, ...]], rule_ids: list[str], outputs: int
+) -> None:
+    rule, group = np.divmod(np.arange(len(rule_ids) * len(groups)), len(groups))
+    expected = [partition_of(rule_ids[one], groups[other], outputs) for one, other in zip(rule, group, strict=True)]
+    for output in range(outputs):
+        found = are_judged_in(output, outputs, rule_ids, rule, groups, group)
+        assert found.tolist() == [each == output for each in expected]
+
+
+def test_rows_that_others_read_from_now_on_go_to_where_these_judge_their_groups() -> None:
+    routes, groups = RowOutputs(), [("a",), ("b",)]
+    for rule_id in ("first", "second"):
+        routes.forget(np.array([1, 5]))
+        unknown = routes.unknown(np.arange(2))
+        routes.add(unknown, [[rule_id]], np.zeros(len(unknown), dtype=np.int64), groups, unknown, 64)
+    slots, found = routes.to_send(np.ones(2, dtype=np.bool_))
+    assert dict(zip(slots.tolist(), found.tolist(), strict=True)) == {
+        0: partition_of("first", ("a",), 64),
+        1: partition_of("second", ("b",), 64),
+    }
 
 
 def test_a_long_group_has_its_partition_too() -> None:

@@ -26,3 +26,15 @@ def test_only_values_that_are_used_get_a_code() -> None:
     codes = {"a": 0}
     assert codes_of(["b", "c", "a"], np.array([2, 1, 1]), codes).tolist() == [0, 1, 1]
     assert codes == {"a": 0, "c": 1}
+
+
+def test_all_pairs_that_begin_alike_are_found() -> None:
+    index = SlotIndex()
+    index.slots_of(np.array([2, 1, 2, 3]), np.array([7, 0, 5, 2**31]))
+    assert [sorted(index.pairs(index.slots_with(first))[1].tolist()) for first in range(5)] == [
+        [],
+        [0],
+        [5, 7],
+        [2**31],
+        [],
+    ]

@@ -1,6 +1,7 @@
 """What the match stage writes to `window-partials`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,3 +49,11 @@ def test_a_large_batch_is_split_before_it_is_encoded(monkeypatch: pytest.MonkeyP
 
 def test_a_batch_of_many_small_rows_is_one_record() -> None:
     assert len(list(encode_bounded(batch_of_groups([f"{n}" for n in range(2_000)])))) == 1
+
+
+def test_a_record_becomes_no_more_rows_than_a_reader_takes_at_once() -> None:
+    batch = batch_of_groups([f"{n}" for n in range(2_000)])
+    sharers = tuple((f"rule {n}", 1) for n in range(100))
+    shared = replace(batch, rows=replace(batch.rows, selections=[sharers] * 2_000), outputs=4)
+    values = list(encode_bounded(shared))
+    assert [len(decode_batch(value).rows) for value in values] == [500] * 4

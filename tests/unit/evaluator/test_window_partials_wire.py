@@ -1,6 +1,7 @@
 """What the match stage writes the window stage reads as it was, in either form; what is malformed is refused."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -17,7 +18,7 @@ from services.evaluator.core.records import Aggregate, BlockProgress, Row, RowKe
 from services.evaluator.core.samples import SAMPLE_SCHEMA
 from tests.unit.evaluator.former_partials import encode_former, encode_of_one_block
 from tests.unit.evaluator.rows import to_rows
-from tests.unit.evaluator.strategies import batches, one_block, partial_rows
+from tests.unit.evaluator.strategies import batches, counts, one_block, partial_rows, texts
 from tocsin.evaluation.v1 import partial_pb2
 
 Rows = tuple[Row, ...]
@@ -25,12 +26,51 @@ Rows = tuple[Row, ...]
 
 def contents(batch: PartialBatch) -> tuple[object, ...]:
     parts = [(part.progress, part.rows, part.missed) for part in batch.blocks]
-    return parts, to_rows(batch.rows), batch.continues
+    return parts, to_rows(batch.rows), batch.continues, batch.output, batch.outputs
 
 
 @given(batches)
 def test_what_is_written_is_read_as_it_was(batch: PartialBatch) -> None:
     assert contents(decode_batch(encode_batch(batch))) == contents(batch)
+
+
+@given(batches, st.integers(0, 3), st.data())
+def test_rows_that_rules_share_are_read_as_they_were(batch: PartialBatch, output: int, data: st.DataObject) -> None:
+    sharers = st.lists(st.tuples(texts, counts), min_size=1, max_size=4).map(tuple)
+    selections = [data.draw(sharers) for _ in batch.rows.selections]
+    batch = replace(batch, rows=replace(batch.rows, selections=selections), output=output, outputs=4)
+    assert contents(decode_batch(encode_batch(batch))) == contents(batch)
+
+
+def test_only_where_rules_share_rows_the_form_is_one_that_the_version_before_does_not_read() -> None:
+    rows = of_rows([a_row("a"), a_row("b")])
+    for sharers, version in (((("r", 1),), 2), ((("r", 1), ("s", 1)), 3)):
+        batch = PartialBatch.of_block(progress=PROGRESS, rows=replace(rows, selections=(sharers,)))
+        assert partial_pb2.PartialBatch.FromString(encode_batch(batch)).columns.schema_version == version
+
+
+def test_malformed_lists_of_those_who_share_rows_are_refused() -> None:
+    shared = replace(of_rows([a_row("a"), a_row("b")]), selections=((("r", 1), ("s", 1)),))
+    one, far = np.array([0, 1], dtype="<u4").tobytes(), np.array([0, 2], dtype="<u4").tobytes()
+    for sizes, members, problem in (
+        ([1], one, "list_sizes: not as many"),
+        ([0, 2], one, "list_sizes: not as many"),
+        ([2], one + b"\0", "list_sizes: not as many"),
+        ([2], far, "list_members: an index"),
+        ([], b"", "selections: an index"),
+    ):
+        message = partial_pb2.PartialBatch.FromString(encode_batch(PartialBatch.of_block(PROGRESS, shared)))
+        message.columns.list_sizes[:] = sizes
+        message.columns.list_members = members
+        with pytest.raises(MalformedError, match=problem):
+            decode_batch(message.SerializeToString())
+
+
+def test_a_partition_that_is_none_of_those_there_are_is_refused() -> None:
+    message = columns_of(a_row("a"))
+    message.output_partition = 1
+    with pytest.raises(MalformedError, match="output_partition: outside"):
+        decode_batch(message.SerializeToString())
 
 
 @given(one_block)
@@ -123,7 +163,8 @@ NAN, INFINITE = np.array([np.nan, 1.0]).tobytes(), np.array([np.inf, 1.0]).tobyt
 @pytest.mark.parametrize(
     ("field", "value", "problem"),
     [
-        ("schema_version", 1, "schema version 2, got 1"),
+        ("schema_version", 1, "schema version 2 or 3, got 1"),
+        ("schema_version", 4, "schema version 2 or 3, got 4"),
         ("rule_ids", ["r", "s"], "selections"),
         ("group_sizes", [1], "group_sizes"),
         ("group_sizes", [3, -1], "group_sizes"),

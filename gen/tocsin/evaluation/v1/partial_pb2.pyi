@@ -111,6 +111,8 @@ class PartialBatch(_message.Message):
     MISSED_FIELD_NUMBER: _builtins.int
     CONTINUES_FIELD_NUMBER: _builtins.int
     BLOCKS_FIELD_NUMBER: _builtins.int
+    OUTPUT_PARTITION_FIELD_NUMBER: _builtins.int
+    OUTPUT_PARTITIONS_FIELD_NUMBER: _builtins.int
     source_partition: _builtins.int
     """The partition of `log-events`, in the former form: a record of one block, of which the fields 1 to 6, 8 and 12 say what
     `blocks` says now. It is read, and not written any more.
@@ -130,6 +132,12 @@ class PartialBatch(_message.Message):
     continues: _builtins.bool
     """Whether further batches of the same flush follow in this output partition. A reader judges what has changed after
     the first batch that says false, so where it judges does not depend on how many batches it reads at once.
+    """
+    output_partition: _builtins.int
+    """The partition of `window-partials` that this is for, from 0."""
+    output_partitions: _builtins.int
+    """How many of these the writer knows. Of a row that rules share, those count here whose group is judged here: where
+    CRC-32 of the rule and the group, each part as its length, a colon and itself, is output_partition modulo this.
     """
     @_builtins.property
     def max_event_time(self) -> _timestamp_pb2.Timestamp:
@@ -176,10 +184,12 @@ class PartialBatch(_message.Message):
         missed: _abc.Iterable[Global___MissedPanes] | None = ...,
         continues: _builtins.bool = ...,
         blocks: _abc.Iterable[Global___PartialBatch.Block] | None = ...,
+        output_partition: _builtins.int = ...,
+        output_partitions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "blocks", b"blocks", "columns", b"columns", "continues", b"continues", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time", "missed", b"missed", "previous_up_to", b"previous_up_to", "rows", b"rows", "rules_revision", b"rules_revision", "source_partition", b"source_partition", "source_partitions", b"source_partitions", "up_to", b"up_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "blocks", b"blocks", "columns", b"columns", "continues", b"continues", "idle_time", b"idle_time", "max_arrival_time", b"max_arrival_time", "max_event_time", b"max_event_time", "missed", b"missed", "output_partition", b"output_partition", "output_partitions", b"output_partitions", "previous_up_to", b"previous_up_to", "rows", b"rows", "rules_revision", b"rules_revision", "source_partition", b"source_partition", "source_partitions", b"source_partitions", "up_to", b"up_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -222,6 +232,11 @@ class PartialColumns(_message.Message):
     """Rows as columns; what each column means is said in PartialRow. What rows share stands once in a table: selections,
     groups, trace contexts and samples; the rows hold its indexes, from 0.
 
+    Rules with the same scope, group_by, window and value field that selected exactly the same events of a block so far
+    share rows: there is one row for each group and pane, and a list of the selections that it stands for. It means what a
+    row of each of them would mean, in the output partition that judges the rule's group. A later row may stand for other
+    selections: what replaces a row of a selection does not depend on who shares it.
+
     A column of integers has one integer for each row, little-endian and as wide as the column's length divided by the
     number of rows says: 1, 2 or 4 bytes without sign, or 8 bytes with sign. A column of doubles has 8 bytes for each row,
     little-endian. A column that is empty stands for zero in each row, or where a value may be absent, for absent.
@@ -249,14 +264,17 @@ class PartialColumns(_message.Message):
     SAMPLES_FIELD_NUMBER: _builtins.int
     SAMPLE_COUNTS_FIELD_NUMBER: _builtins.int
     SAMPLE_INDEXES_FIELD_NUMBER: _builtins.int
+    LIST_SIZES_FIELD_NUMBER: _builtins.int
+    LIST_MEMBERS_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
-    """The version of this form: 1 in a record of one block, 2 in one with `blocks`. A reader does not read versions that it
-    does not know.
+    """The version of this form: 1 in a record of one block, 2 in one with `blocks`, 3 in one in which rules share rows. A
+    reader does not read versions that it does not know: it skips the record, so that it must not be there while such
+    records are written.
     """
     pane_times: _builtins.bytes
     """Integers of 8 bytes: nanoseconds since the Unix epoch. Never empty where there are rows: it says how many there are."""
     selections: _builtins.bytes
-    """Integers: indexes of selections."""
+    """Integers: indexes of selections; in version 3, of lists of selections."""
     groups: _builtins.bytes
     """Integers: indexes of groups."""
     counts: _builtins.bytes
@@ -284,6 +302,8 @@ class PartialColumns(_message.Message):
     """Integers: how many samples each row has."""
     sample_indexes: _builtins.bytes
     """Indexes of the samples of all rows, one row after the other: integers of 4 bytes, without sign."""
+    list_members: _builtins.bytes
+    """In version 3: indexes of the selections of all lists, one list after the other: integers of 4 bytes, without sign."""
     @_builtins.property
     def rule_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Of each selection, PartialRow.rule_id."""
@@ -303,6 +323,10 @@ class PartialColumns(_message.Message):
     @_builtins.property
     def traceparents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The trace contexts."""
+
+    @_builtins.property
+    def list_sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """In version 3: how many selections each list has, 1 at least."""
 
     def __init__(
         self,
@@ -327,10 +351,12 @@ class PartialColumns(_message.Message):
         samples: _builtins.bytes = ...,
         sample_counts: _builtins.bytes = ...,
         sample_indexes: _builtins.bytes = ...,
+        list_sizes: _abc.Iterable[_builtins.int] | None = ...,
+        list_members: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "group_sizes", b"group_sizes", "group_values", b"group_values", "groups", b"groups", "last_event_times", b"last_event_times", "maximums", b"maximums", "minimums", b"minimums", "pane_times", b"pane_times", "rule_ids", b"rule_ids", "sample_counts", b"sample_counts", "sample_indexes", b"sample_indexes", "samples", b"samples", "schema_version", b"schema_version", "selection_revisions", b"selection_revisions", "selections", b"selections", "sums", b"sums", "totals", b"totals", "traceparents", b"traceparents", "traces", b"traces", "value_counts", b"value_counts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "group_sizes", b"group_sizes", "group_values", b"group_values", "groups", b"groups", "last_event_times", b"last_event_times", "list_members", b"list_members", "list_sizes", b"list_sizes", "maximums", b"maximums", "minimums", b"minimums", "pane_times", b"pane_times", "rule_ids", b"rule_ids", "sample_counts", b"sample_counts", "sample_indexes", b"sample_indexes", "samples", b"samples", "schema_version", b"schema_version", "selection_revisions", b"selection_revisions", "selections", b"selections", "sums", b"sums", "totals", b"totals", "traceparents", b"traceparents", "traces", b"traces", "value_counts", b"value_counts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,8 +19,12 @@ distinct values. Hyperscan gets patterns that this project read and wrote again 
 confirms it. A pattern that cannot be read so, that costs too much, or that is found in every event is left to the
 expression. What cannot be evaluated fails for its rules alone; the window stage is told in which panes (`missed`).
 
+Rules of one bucketing and value field that have selected exactly the same events of a block so far are a class, and
+share its rows (`sharing`): they are counted once and written once, with the list of the rules. All rules begin a block
+together. A class is split when a fetch distinguishes its rules, and the new class begins with a copy of its rows.
+
 Rows are columns from here to the wire, and no Python object stands for a row: `counted_rows` holds those of a block. A
-pair of a selection and a bucket has a slot there (`slots`), which is found by a binary search; the output partitions of
+pair of a class and a bucket has a slot there (`slots`), which is found by a binary search; the output partitions of
 a slot are found when it is first sent (`outputs`), and the samples of rows are indexes of the events that are samples
 (`row_samples`). A flush takes the changed rows of each block and writes them to `window-partials`: those of all sources
 in one record for each output partition, and further records where a source has begun another block.
@@ -34,6 +38,8 @@ Invariants:
 - A row (rule, selection, group, pane) is cumulative from the start of its block: it is a function of the records of
   the block up to `up_to` and of the rules. It does not depend on how these records were cut into fetches or flushes.
   Sums are therefore added event by event, in the order of offsets.
+- Which rules share a row does depend on how fetches were cut, and on what a rule has missed. It says nothing about what
+  they count: a reader takes the row for one of each rule (`shared_rows`), and a later row of other sharers replaces it.
 - Every flush writes the progress of the block to each output partition, also where no row changed, so a reader notices
   a gap. All but its last batch there say that it goes on: the reader judges what it brought together.
 - The times of a source are written with or after the rows that they belong to, never before, so the watermark cannot

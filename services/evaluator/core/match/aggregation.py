@@ -4,7 +4,7 @@ The events are placed in their blocks (`blocked_fetch`), the rules select some o
 selected is added to its rows (`hits`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -16,6 +16,7 @@ from services.evaluator.core.match.cpu_meter import CpuClock, CpuMeter, share_co
 from services.evaluator.core.match.events import EventBatch, Ints, RowMask
 from services.evaluator.core.match.hits import add_hits, place_buckets
 from services.evaluator.core.match.missed import add_missed
+from services.evaluator.core.match.sharing import RuleHits, together
 from services.evaluator.core.rules import CompiledRule, RuleSet
 
 # About how many selected events are added at once: it bounds the memory for many rules that select the same events.
@@ -66,7 +67,7 @@ def match_events(
         else:
             hits[compiled] = fetch.tenants.own(compiled.rule.tenant, chosen.rows.get(compiled, _NO_EVENTS))
     buckets = place_buckets(fetch, rules)
-    for some in _in_turn(hits):
+    for some in _in_turn(together(hits)):
         add_hits(fetch, buckets, some)
     buckets.add_totals(fetch.blocks)
     fetch.count_closings()
@@ -91,15 +92,13 @@ def _uncounted(events: EventBatch, sources: Mapping[int, SourcePartition]) -> Ro
     return np.repeat(np.array(is_new, dtype=np.bool_), events.lengths)
 
 
-def _in_turn(hits: Mapping[CompiledRule, Ints]) -> Iterator[list[tuple[CompiledRule, Ints]]]:
-    """Return the rules that selected something, those of a bucketing together, not too many events at once."""
-    some: list[tuple[CompiledRule, Ints]] = []
+def _in_turn(hits: Sequence[RuleHits]) -> Iterator[list[RuleHits]]:
+    """Return what rules selected, those of a bucketing together, not too many events at once."""
+    some: list[RuleHits] = []
     size = 0
-    for compiled, events in sorted(hits.items(), key=lambda hit: hit[0].bucketing_id):
-        if not len(events):
-            continue
-        some.append((compiled, events))
-        size += len(events)
+    for each in sorted(hits, key=lambda hit: hit.rules[0].bucketing_id):
+        some.append(each)
+        size += len(each.events)
         if size >= _HITS_AT_ONCE:
             yield some
             some, size = [], 0

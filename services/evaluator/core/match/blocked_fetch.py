@@ -70,7 +70,7 @@ class BlockedFetch:
         for block, indexes in by_block(self.blocks, block_of_code):
             zeros = np.zeros(len(indexes), dtype=np.int64)
             numbers = block.rows.buckets([key.group], zeros, moments[moment[indexes]])
-            slots = block.rows.slots([(key.rule_id, key.selection_revision)], [(key.rule_id,)], zeros, numbers)
+            slots = block.rows.alone([(key.rule_id, key.selection_revision)], [(key.rule_id,)], zeros, numbers)
             block.rows.add_counts(slots, counts[indexes])
 
     def _scope(self, compiled: CompiledRule, meter: CpuMeter[str]) -> RowMask | None:

@@ -252,4 +252,10 @@ def _batches(blocks: Sequence[FlushedBlock], outputs: int, *, continues: bool) -
             BlockPart(progress=block.progress, rows=size, missed=block.missed)
             for block, size in zip(blocks, sizes, strict=True)
         ]
-        yield PartialBatch(blocks=parts, rows=rows.take(chosen) if len(chosen) else NO_ROWS, continues=continues)
+        yield PartialBatch(
+            blocks=parts,
+            rows=rows.take(chosen) if len(chosen) else NO_ROWS,
+            continues=continues,
+            output=output,
+            outputs=outputs,
+        )

@@ -1,5 +1,6 @@
-"""The rows of one block, in columns that grow: what each selection counts in each group and pane.
+"""The rows of one block, in columns that grow: what selections count in each group and pane.
 
+Selections that have counted the same events are a class, and share their rows (`sharing`).
 A row has a slot for as long as its block lives. What a fetch adds to many rows, of whatever rules, is added at once.
 """
 
@@ -9,11 +10,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.events import Floats, Ints
 from services.evaluator.core.match.outputs import RowOutputs
 from services.evaluator.core.match.row_samples import RowSamples
+from services.evaluator.core.match.sharing import RowClasses, Split
 from services.evaluator.core.match.slots import SlotIndex, codes_of
-from services.evaluator.core.partial_rows import ABSENT_NS, NO_ROWS, PartialRows
+from services.evaluator.core.partial_rows import ABSENT_NS, NO_ROWS, PartialRows, Sharers
 from services.evaluator.core.records import Group
 from services.evaluator.core.rules import SelectionKey
 
@@ -54,9 +57,7 @@ class CountedRows:
     """Rows of one block. Changed in place."""
 
     def __init__(self) -> None:
-        self._selections: dict[SelectionKey, int] = {}
-        # Of each selection, the rules by which its rows find their output partitions.
-        self._readers: list[Sequence[str]] = []
+        self._classes = RowClasses()
         self._groups: dict[Group, int] = {}
         self._panes: dict[int, int] = {}
         self._traceparents: dict[str, int] = {"": 0}
@@ -80,18 +81,31 @@ class CountedRows:
         """Return a number for each trace context (an index of `traceparents`)."""
         return codes_of(traceparents, index, self._traceparents)
 
-    def slots(
+    def alone(
         self, selections: Sequence[SelectionKey], readers: Sequence[Sequence[str]], selection: Ints, buckets: Ints
     ) -> Ints:
-        """Return the slot of each pair of a selection (an index of `selections`) and a bucket; new rows are empty.
+        """Return the slot of each pair of a selection (an index of `selections`) that shares nothing, and a bucket.
 
         The groups of a row are judged where those of the rules are that read it: `readers`, for each selection.
         """
-        codes = codes_of(selections, selection, self._selections)
-        if len(self._selections) > len(self._readers):
-            of_key = dict(zip(selections, readers, strict=True))
-            self._readers += [of_key[key] for key in list(self._selections)[len(self._readers) :]]
-        slots = self._row_slots.slots_of(codes, buckets)
+        classes = np.zeros(len(selections), dtype=np.int64)
+        present = distinct_integers(selection).tolist()
+        classes[present] = [self._classes.alone(selections[each], readers[each]) for each in present]
+        return self.slots(classes[selection], buckets)
+
+    def divide(self, listed: Sequence[Sharers]) -> list[list[int]]:
+        """Return of each of these lists of selections the classes that make it up; they have no other members then.
+
+        No selection is in two lists. What a class counted that is split is copied.
+        """
+        classes, splits = self._classes.divide(listed)
+        if splits:
+            self._copy(splits)
+        return classes
+
+    def slots(self, classes: Ints, buckets: Ints) -> Ints:
+        """Return the slot of each pair of a class and a bucket; new rows are empty."""
+        slots = self._row_slots.slots_of(classes, buckets)
         if len(self) > len(self._has_changed):
             self._grow(max(2 * len(self._has_changed), len(self)))
         return slots
@@ -145,7 +159,7 @@ class CountedRows:
         sample_rows, sample_indexes = self.samples.take(slots, unsent=unsent)
         samples, sample_indexes = self.samples.table_of(sample_indexes)
         return PartialRows(
-            selections=tuple(self._selections),
+            selections=tuple(self._classes.sharers),
             groups=tuple(self._groups),
             traceparents=tuple(self._traceparents),
             selection=selection,
@@ -156,6 +170,17 @@ class CountedRows:
             samples=samples,
             **{name: column[slots] for name, column in self._columns.items()},
         )
+
+    def _copy(self, splits: Sequence[Split]) -> None:
+        """Let the new classes have what those had that were split, sent as far as that was."""
+        former = [self._row_slots.slots_with(split.former) for split in splits]
+        classes = np.repeat([split.new for split in splits], [len(each) for each in former])
+        slots = np.concatenate(former)
+        copies = self.slots(classes, self._row_slots.pairs(slots)[1])
+        for column in (*self._columns.values(), self._has_changed):
+            column[copies] = column[slots]
+        self.samples.copy(slots, copies)
+        self._row_outputs.forget(slots)
 
     def _add_times(self, slots: Ints, last_event_ns: Ints) -> None:
         latest = self._columns["last_event_ns"]
@@ -176,4 +201,4 @@ class CountedRows:
             return
         selection, bucket = self._row_slots.pairs(slots)
         group, _ = self._bucket_slots.pairs(bucket)
-        self._row_outputs.add(slots, self._readers, selection, list(self._groups), group, outputs)
+        self._row_outputs.add(slots, self._classes.readers, selection, list(self._groups), group, outputs)

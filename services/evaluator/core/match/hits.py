@@ -2,17 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Final
 
 import numpy as np
 
+from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.blocked_fetch import BlockedFetch, by_block
 from services.evaluator.core.match.blocks import Block
 from services.evaluator.core.match.bucketing import all_groups, compact, first_of_each, latest_of_each
 from services.evaluator.core.match.counted_rows import Additions
 from services.evaluator.core.match.events import Floats, Ints, field_values
+from services.evaluator.core.match.sharing import NO_CLASS, RuleHits
 from services.evaluator.core.records import totals_key
-from services.evaluator.core.rules import CompiledRule, RuleSet, SelectionKey
+from services.evaluator.core.rules import RuleSet, SelectionKey
 from services.evaluator.core.samples import SampleTable
 
 _NO_NUMBERS: Final[Ints] = np.empty(0, dtype=np.int64)
@@ -60,7 +63,7 @@ def place_buckets(fetch: BlockedFetch, rules: RuleSet) -> Buckets:
     number, slot, before = (np.empty(len(group), dtype=np.int64) for _ in range(3))
     for block, indexes in by_block(fetch.blocks, block_of_bucket):
         number[indexes] = block.rows.buckets(groups, group[indexes], pane_ns[indexes])
-        slot[indexes] = block.rows.slots(keys, readers, selection[indexes], number[indexes])
+        slot[indexes] = block.rows.alone(keys, readers, selection[indexes], number[indexes])
         before[indexes] = block.rows.column("total", slot[indexes])
     return Buckets(
         starts=dict(zip(fetch.bucketings, ends.tolist(), strict=False)),
@@ -84,50 +87,86 @@ def _joined(arrays: Sequence[Ints]) -> Ints:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Hits:
-    """The events that some rules selected, rule by rule, and the row of each."""
+    """The events that some rules selected, those of rules that selected the same ones once, and the row of each."""
 
     events: Ints
     row: Ints
     # The value of each, not finite where it has none.
     values: Floats
-    # Of each row: the index of its rule, its bucket, the last of its events, and how many events the scope selected
+    # Of each row: the index of its rules, its bucket, the last of its events, and how many events the scope selected
     # up to that one.
-    rule: Ints
+    rules: Ints
     bucket: Ints
     last: Ints
     total: Ints
 
     def __len__(self) -> int:
-        return len(self.rule)
+        return len(self.rules)
+
+    def take(self, rows: Ints) -> "_Hits":
+        """Return these rows, given by rising indexes, with their events."""
+        if len(rows) == len(self):
+            return self
+        places = np.full(len(self), -1)
+        places[rows] = np.arange(len(rows))
+        of_row = places[self.row]
+        events = np.flatnonzero(of_row >= 0)
+        taken = {name: getattr(self, name)[rows] for name in ("rules", "bucket", "last", "total")}
+        return _Hits(events=self.events[events], row=of_row[events], values=self.values[events], **taken)
 
 
-def add_hits(fetch: BlockedFetch, buckets: Buckets, some: Sequence[tuple[CompiledRule, Ints]]) -> None:
-    """Add the events that rules selected to their rows."""
+def add_hits(fetch: BlockedFetch, buckets: Buckets, some: Sequence[RuleHits]) -> None:
+    """Add the events that rules selected to their rows: of rules that share rows, once."""
     hits = _hits(fetch, buckets, some)
-    keys = [compiled.selection_key for compiled, _ in some]
-    readers = [(compiled.rule.id,) for compiled, _ in some]
+    for classes in _classes(fetch, buckets, some, hits):
+        rows = np.flatnonzero(classes != NO_CLASS)
+        _add(fetch, buckets, hits.take(rows), classes[rows])
+
+
+def _classes(fetch: BlockedFetch, buckets: Buckets, some: Sequence[RuleHits], hits: _Hits) -> list[Ints]:
+    """Return of each row a class that its rules make up in its block, then of each a second one, and so on.
+
+    Rules that did not select the same events before are in several classes.
+    """
+    found: list[Ints] = []
+    for block, rows in by_block(fetch.blocks, buckets.block[hits.bucket]):
+        present = distinct_integers(hits.rules[rows])
+        divided = block.rows.divide([some[each].selections for each in present.tolist()])
+        for number, classes in enumerate(zip_longest(*divided, fillvalue=NO_CLASS)):
+            if number == len(found):
+                found.append(np.full(len(hits), NO_CLASS))
+            of_rules = np.full(len(some), NO_CLASS)
+            of_rules[present] = classes
+            found[number][rows] = of_rules[hits.rules[rows]]
+    return found
+
+
+def _add(fetch: BlockedFetch, buckets: Buckets, hits: _Hits, classes: Ints) -> None:
+    """Add to the rows of these classes, one for each row of the hits."""
     slots = np.empty(len(hits), dtype=np.int64)
     rows_of = list(by_block(fetch.blocks, buckets.block[hits.bucket]))
     for block, rows in rows_of:
-        slots[rows] = block.rows.slots(keys, readers, hits.rule[rows], buckets.number[hits.bucket[rows]])
+        slots[rows] = block.rows.slots(classes[rows], buckets.number[hits.bucket[rows]])
     added = _additions(fetch, hits, rows_of, slots)
     for block, rows in rows_of:
         block.rows.add(slots[rows], added.take(rows))
     _add_samples(fetch, hits, rows_of, slots)
 
 
-def _hits(fetch: BlockedFetch, buckets: Buckets, some: Sequence[tuple[CompiledRule, Ints]]) -> _Hits:
+def _hits(fetch: BlockedFetch, buckets: Buckets, some: Sequence[RuleHits]) -> _Hits:
     in_buckets, ranks, values = [], [], []
-    for compiled, events in some:
+    for each in some:
+        compiled = each.rules[0]
         bucketed = fetch.bucketings[compiled.bucketing_id]
-        in_buckets.append(bucketed.bucket_of_event[events] + buckets.starts[compiled.bucketing_id])
-        ranks.append(bucketed.rank[events])
-        values.append(field_values(fetch.events.columns, compiled.rule.value_field)[0][events])
-        fetch.add_closings(compiled, events)
-    events = np.concatenate([each for _, each in some])
-    rule = np.repeat(np.arange(len(some)), [len(each) for _, each in some])
-    rows, row, _ = compact(rule * len(buckets) + np.concatenate(in_buckets))
-    rule_of_row, bucket = np.divmod(rows, len(buckets))
+        in_buckets.append(bucketed.bucket_of_event[each.events] + buckets.starts[compiled.bucketing_id])
+        ranks.append(bucketed.rank[each.events])
+        values.append(field_values(fetch.events.columns, compiled.rule.value_field)[0][each.events])
+        for one in {rule.lateness_ns: rule for rule in each.rules}.values():
+            fetch.add_closings(one, each.events)
+    events = np.concatenate([each.events for each in some])
+    index = np.repeat(np.arange(len(some)), [len(each.events) for each in some])
+    rows, row, _ = compact(index * len(buckets) + np.concatenate(in_buckets))
+    rules_of_row, bucket = np.divmod(rows, len(buckets))
     # Of several entries with the same index the last one stays.
     last, rank = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.int64)
     last[row], rank[row] = events, np.concatenate(ranks)
@@ -136,7 +175,7 @@ def _hits(fetch: BlockedFetch, buckets: Buckets, some: Sequence[tuple[CompiledRu
         events=events,
         row=row,
         values=np.concatenate(values),
-        rule=rule_of_row,
+        rules=rules_of_row,
         bucket=bucket,
         last=last,
         total=buckets.before[bucket] + rank + 1,

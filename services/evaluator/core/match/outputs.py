@@ -5,10 +5,11 @@ length of the second. Moving on is linear: it takes four look-ups for each bit o
 """
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.events import Ints, RowMask
@@ -52,6 +53,12 @@ class RowOutputs:
         self._outputs = np.append(self._outputs, found)
         self._is_routed[slots] = True
 
+    def forget(self, slots: Ints) -> None:
+        """Forget where rows go, because other rules read them from now on; they are unknown again."""
+        self._is_routed[slots[slots < len(self._is_routed)]] = False
+        kept = self._is_routed[self._slots]
+        self._slots, self._outputs = self._slots[kept], self._outputs[kept]
+
     def to_send(self, has_changed: RowMask) -> tuple[Ints, Ints]:
         """Return the slots of the rows that have changed, a slot for each output partition that its row goes to."""
         routes = np.flatnonzero(has_changed[self._slots])
@@ -75,6 +82,27 @@ def outputs_of(rule_id: str, sums: Ints, sizes: Ints, outputs: int) -> Ints:
     """Return the output partition of each group of a rule, given by its checksum and length."""
     prefixes = np.full(len(sums), crc32(group_key(rule_id, ())), dtype=np.int64)
     return (_move_on(prefixes, sizes) ^ sums) % outputs
+
+
+def are_judged_in(
+    output: int, outputs: int, rule_ids: Sequence[str], rule: Ints, groups: Sequence[Group], group: Ints
+) -> RowMask:
+    """Return of each pair of a rule and a group, indexes of these, whether that output partition judges it."""
+    sums, sizes = group_checksums(groups)
+    lengths, length = np.unique(sizes, return_inverse=True)
+    moved = _moved_prefixes(tuple(rule_ids), tuple(lengths.tolist()))
+    # Checksums have 32 bits; half as wide they are twice as fast.
+    keys = moved[(length * len(rule_ids))[group] + rule] ^ sums.astype(np.uint32)[group]
+    are_judged: RowMask = keys % np.uint32(outputs) == np.uint32(output)
+    return are_judged
+
+
+@lru_cache(maxsize=256)
+def _moved_prefixes(rule_ids: tuple[str, ...], sizes: tuple[int, ...]) -> "NDArray[np.uint32]":
+    """Return the checksum of each rule's prefix, moved on by each of these sizes: those of the first size first."""
+    prefixes = np.array([crc32(group_key(rule_id, ())) for rule_id in rule_ids], dtype=np.int64)
+    moved = _move_on(np.tile(prefixes, len(sizes)), np.repeat(np.array(sizes, dtype=np.int64), len(rule_ids)))
+    return moved.astype(np.uint32)
 
 
 def _outputs(readers: Sequence[Sequence[str]], selection: Ints, sums: Ints, sizes: Ints, outputs: int) -> RowMask:

@@ -3,22 +3,32 @@
 What a flush costs is fixed, so few flushes are cheap ones; what matching costs depends on the rules.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 # A pause is so many times as long as the work since the last flush: with little to do an alert need not wait.
 _PAUSE_PER_WORK: Final = 8
 # Within this share of the interval and the interval. A flush costs a few milliseconds whatever is in it, also in the
 # window stage and in Kafka, so a trickle of events would be the dearer, the sooner the next flush follows.
 _LEAST_SHARE: Final = 0.5
-# A flush of many rows is followed by a longer pause: writing, reading and judging a row costs a third to half of this.
-_PAUSE_SECONDS_PER_ROW: Final = 0.000005
+# A flush of many rows is followed by a longer pause. Writing and reading a row, and judging it for each rule that
+# shares it, costs a third to half of this.
+_PAUSE_SECONDS_PER_ROW: Final = 0.000004
+_PAUSE_SECONDS_PER_EXPANDED_ROW: Final = 0.000001
 _MAX_PAUSE_SECONDS: Final = 1.0
 
 
-def pause_seconds(*, interval_s: float, work_s: float, rows: int) -> float:
-    """Return the pause after a flush of so many rows; `work_s` is the CPU that matching and sending them took."""
+class FlushedRows(NamedTuple):
+    """How many rows a flush has written, and how many they become where they are read."""
+
+    written: int
+    expanded: int
+
+
+def pause_seconds(*, interval_s: float, work_s: float, rows: FlushedRows) -> float:
+    """Return the pause after a flush of these rows; `work_s` is the CPU that matching and sending them took."""
     by_work = min(max(_PAUSE_PER_WORK * work_s, _LEAST_SHARE * interval_s), interval_s)
-    return max(by_work, min(rows * _PAUSE_SECONDS_PER_ROW, _MAX_PAUSE_SECONDS))
+    by_rows = rows.written * _PAUSE_SECONDS_PER_ROW + rows.expanded * _PAUSE_SECONDS_PER_EXPANDED_ROW
+    return max(by_work, min(by_rows, _MAX_PAUSE_SECONDS))
 
 
 def fetch_limit(*, max_records: int, interval_s: float, record_s: float) -> int:

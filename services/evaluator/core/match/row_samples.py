@@ -43,6 +43,11 @@ class RowSamples:
         self._tables.append(table)
         self._size += len(table)
 
+    def copy(self, slots: Ints, copies: Ints) -> None:
+        """Give rows that are new the samples of others, sent as far as those are."""
+        for column in (self._counts, self._sent, self._indexes):
+            column[copies] = column[slots]
+
     def take(self, slots: Ints, *, unsent: bool) -> tuple[Ints, Ints]:
         """Return pairs of a row (an index of these slots) and a sample, of all rows or of those that have new ones."""
         counts = self._counts[slots]

@@ -39,6 +39,11 @@ class SlotIndex:
             places = np.searchsorted(self._sorted_keys, keys)
         return self._sorted_slots[places]
 
+    def slots_with(self, first: int) -> Ints:
+        """Return the slots of all pairs that begin with this number."""
+        begin, end = np.searchsorted(self._sorted_keys, [first << 32, (first + 1) << 32]).tolist()
+        return self._sorted_slots[begin:end]
+
     def pairs(self, slots: Ints) -> tuple[Ints, Ints]:
         """Return the pair of each slot."""
         keys = self._keys[slots]

@@ -1,9 +1,10 @@
 """The window stage: from partial aggregates to alerts that fire and resolve.
 
-Way of the records of `window-partials`: `stage.WindowStage.observe` takes the records of one flush as one step. It
-places each in the sequence of its source partition (`sequence`), puts their rows into the panes of their windows
-(`merging`, `partition_windows`, `pane_table`), judges what changed by the rules' conditions (`judging`,
-`column_condition`), moves the watermark (`watermark`) and closes windows that it has passed.
+Way of the records of `window-partials`: `stage.WindowStage.observe` takes the records of one flush as one step. Of each
+row that rules share it makes one for each of them whose group is judged here (`shared_rows`). It places each record in
+the sequence of its source partition (`sequence`), puts the rows into the panes of their windows (`merging`,
+`partition_windows`, `pane_table`), judges what changed by the rules' conditions (`judging`, `column_condition`), moves
+the watermark (`watermark`) and closes windows that it has passed.
 Each group of a rule goes through episodes (`episode`, `rule_windows`): a window that meets the condition begins one,
 the first window that does not meet it when it closes ends it. What comes out are transitions.
 

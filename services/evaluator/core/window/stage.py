@@ -10,6 +10,7 @@ import numpy as np
 from services.evaluator.core.partial_rows import BlockPart, PartialBatch
 from services.evaluator.core.records import LATEST_NS, BlockProgress, Group, Transition
 from services.evaluator.core.rules import RuleSet
+from services.evaluator.core.shared_rows import expand
 from services.evaluator.core.window.checkpoint import Checkpoint
 from services.evaluator.core.window.group_limit import DEFAULT_LIMIT, GroupLimit
 from services.evaluator.core.window.judging import (
@@ -115,12 +116,13 @@ class WindowStage:
         The records of a flush are judged together once all of them are here, within a bound.
         """
         step = Step(now_ns)
-        for record in records:
+        for offset, batch in records:
+            record = offset, expand(batch)
             if not self.is_caught_up:
                 self._replay(record, step)
                 continue
             self._waiting.append(record)
-            if not record[1].continues or _is_much(self._waiting):
+            if not batch.continues or _is_much(self._waiting):
                 self._judge_flush(step)
         return step.outcome()
 
@@ -236,14 +238,15 @@ class WindowStage:
         if not records:
             return
         arrived = ArrivedRows.of(records)
-        is_wanted = self.windows.are_wanted(arrived.rows.selections, int(arrived.matched_by.max()))
+        is_wanted = self.windows.are_wanted(arrived.rows.keys, int(arrived.matched_by.max()))
         if not is_wanted.all():
             arrived = arrived.take(np.flatnonzero(is_wanted[arrived.rows.selection]))
         if not len(arrived.rows):
             return
         firsts, places = distinct_windows(arrived.rows)
+        keys = arrived.rows.keys
         windows = [
-            self.windows.window(arrived.rows.selections[selection], start_ns, offset, now_ns)
+            self.windows.window(keys[selection], start_ns, offset, now_ns)
             for selection, start_ns, offset in zip(
                 arrived.rows.selection[firsts].tolist(),
                 arrived.rows.pane_ns[firsts].tolist(),
