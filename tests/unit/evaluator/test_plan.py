@@ -10,7 +10,7 @@ from services.evaluator.core.match.comparisons import find_compared
 from services.evaluator.core.match.distinct import distinct_values
 from services.evaluator.core.match.events import EventColumns
 from services.evaluator.core.match.plan import RulePlan
-from services.evaluator.core.match.terms import Compares, Equals, Field, Matches, Satisfies, split
+from services.evaluator.core.match.terms import Compares, Differs, Equals, Field, Matches, Satisfies, split
 from services.evaluator.core.rules import RuleSet
 from services.rule_language.checking import Expression, check_filter
 from tests.unit.evaluator.expressions import batch_of
@@ -201,6 +201,9 @@ def test_a_term_is_of_the_kind_that_answers_it_fastest() -> None:
     for text, kind in {
         'service == "a"': Equals,
         'message == "a"': Matches,
+        'host != "a"': Differs,
+        '"12" != attributes.size': Differs,
+        "!(level in [3, 5])": Differs,
         "level == 3": Equals,
         "response_time > 3": Compares,
         'host.contains("a")': Matches,
@@ -208,6 +211,27 @@ def test_a_term_is_of_the_kind_that_answers_it_fastest() -> None:
     }.items():
         (clause,) = split([check_filter(text)]).clauses
         assert [type(term) for term in clause] == [kind]
+
+
+def test_rules_that_exclude_values_select_what_has_another_one() -> None:
+    texts = (
+        'service != "nowhere"',
+        'service != "neither"',
+        'service != "pay"',
+        'attributes.size != "x"',
+        '!(service in ["pay", "shop"])',
+    )
+    rules = {text: [check_filter(text)] for text in texts}
+    rows = RulePlan(rules).select(EventColumns.of(batch_of(EVENTS))).rows
+    assert {text: each.tolist() for text, each in rows.items()} == {
+        texts[0]: [0, 1, 2, 3],
+        texts[1]: [0, 1, 2, 3],
+        texts[2]: [2, 3],
+        # An event without the attribute has no other value of it.
+        texts[3]: [0],
+    }
+    # So it costs nothing to see that these have selected the same.
+    assert rows[texts[0]] is rows[texts[1]]
 
 
 def test_the_plan_of_changed_rules_takes_over_from_the_one_before() -> None:

@@ -20,7 +20,7 @@ from services.evaluator.core.match.terms import Compares, Field
 from services.rule_language.checking import check_filter
 from tests.unit.evaluator.expressions import batch_of, events, filters, literal, present, within_limits
 
-_COMPARED = st.sampled_from(["==", "<", "<=", ">", ">="])
+_COMPARED = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
 _texts = st.sampled_from(["", "a", "ab", "b\na", "a\0b", "zwölf €", "timeout", "\n", "7\0"]).map(literal)
 _subjects = st.sampled_from(["service", "host", "message", "trace_id", "attributes.a", 'attributes["b c"]'])
 _patterns = st.sampled_from(
@@ -43,7 +43,7 @@ _patterns = st.sampled_from(
 )
 # Conditions that an index answers; `filters` has mostly others.
 _indexed = st.one_of(
-    st.tuples(_subjects, _texts).map(" == ".join),
+    st.tuples(_subjects, st.sampled_from([" == ", " != "]), _texts).map("".join),
     st.tuples(_subjects, st.lists(_texts, max_size=3)).map(lambda pair: f"{pair[0]} in [{', '.join(pair[1])}]"),
     st.tuples(_subjects, st.sampled_from(["contains", "startsWith", "endsWith"]), _texts).map(
         lambda parts: f"{parts[0]}.{parts[1]}({parts[2]})"

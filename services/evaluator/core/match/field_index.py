@@ -14,7 +14,7 @@ from services.evaluator.core.match.events import EventColumns, Ints
 from services.evaluator.core.match.pattern_index import Answer, Pattern, PatternIndex
 from services.evaluator.core.match.scanning import Scanner
 from services.evaluator.core.match.selection import Selection, compile_parts
-from services.evaluator.core.match.terms import Compares, Equals, Field, Matches, Term
+from services.evaluator.core.match.terms import Compares, Differs, Equals, Field, Matches, Term
 from services.rule_language.checking import Expression
 
 
@@ -34,6 +34,7 @@ class FieldIndex:
     ) -> None:
         self._field = of
         self._equal: dict[int | str, list[int]] = {}
+        self._different: dict[int, Differs] = {}
         self._compared: dict[int, Compares] = {}
         self._tests: dict[int, Selection] = {}
         patterns: list[Pattern] = []
@@ -42,6 +43,8 @@ class FieldIndex:
                 case Equals(values=values):
                     for value in values:
                         self._equal.setdefault(value, []).append(number)
+                case Differs():
+                    self._different[number] = term
                 case Compares():
                     self._compared[number] = term
                 case Matches():
@@ -67,6 +70,7 @@ class FieldIndex:
         found = FieldMatches()
         for number, positions in (*self._find_equal(values), *find_compared(self._compared, values.values)):
             found.rows[number] = values.rows(positions)
+        found.rows.update(self._find_different(values))
         for number, find in (*self._test(values), *self._patterns.answers(values)):
             if number in unneeded:
                 continue
@@ -86,6 +90,25 @@ class FieldIndex:
             for number in self._equal.get(value, ()):
                 found.setdefault(number, []).append(position)
         return [(number, np.array(positions)) for number, positions in found.items()]
+
+    def _find_different(self, values: DistinctValues) -> dict[int, Ints]:
+        """Return the rows of each term that excludes values; those that exclude none of these values share an array."""
+        if not self._different:
+            return {}
+        listed: list[Any] = values.values.to_pylist()
+        positions = {value: position for position, value in enumerate(listed) if value is not None}
+        present = np.zeros(len(listed), dtype=np.bool_)
+        present[list(positions.values())] = True
+        found: dict[frozenset[int], Ints] = {}
+        rows: dict[int, Ints] = {}
+        for number, term in self._different.items():
+            excluded = frozenset(positions[value] for value in term.values if value in positions)
+            if excluded not in found:
+                chosen = present.copy()
+                chosen[list(excluded)] = False
+                found[excluded] = values.rows(np.flatnonzero(chosen))
+            rows[number] = found[excluded]
+        return {number: of_term for number, of_term in rows.items() if len(of_term)}
 
     def _test(self, values: DistinctValues) -> list[Answer]:
         return [(number, functools.partial(_evaluate, selection, values)) for number, selection in self._tests.items()]

@@ -56,6 +56,14 @@ class Equals:
 
 
 @dataclass(frozen=True, slots=True)
+class Differs:
+    """The field has a value, and none of these."""
+
+    field: Field
+    values: frozenset[int | str]
+
+
+@dataclass(frozen=True, slots=True)
 class Compares:
     """The field is below or above a number."""
 
@@ -86,7 +94,7 @@ class Satisfies:
     node: Node
 
 
-Term = Equals | Compares | Matches | Satisfies
+Term = Equals | Differs | Compares | Matches | Satisfies
 Clause = frozenset[Term]
 
 
@@ -167,7 +175,7 @@ def _looseness(clause: Clause) -> int:
     return max(_LOOSENESS[type(term)] for term in clause)
 
 
-_LOOSENESS: dict[type, int] = {Equals: 0, Matches: 1, Compares: 2, Satisfies: 3}
+_LOOSENESS: dict[type, int] = {Equals: 0, Matches: 1, Compares: 2, Satisfies: 3, Differs: 4}
 
 
 def _only_field(node: Node) -> Field | None:
@@ -200,6 +208,22 @@ def _indexed(node: Node) -> Clause | None:
             return _compares(subject, _SWAPPED[sign], bound)
         case Call(function=function, arguments=(subject, Constant(value=str(text)))) if function in _SEARCHES:
             return _matches(node, subject, function, text)
+        case _:
+            return _excluding(node)
+
+
+def _excluding(node: Node) -> Clause | None:
+    """Return the term of a node that is true where a field has a value, and none of some."""
+    match node:
+        case Call(function="!=", arguments=(Constant() as constant, subject) | (subject, Constant() as constant)):
+            excluded = _equals(node, subject, [constant])
+        case Call(function="!", arguments=(Call(function="==" | "in") as negated,)):
+            excluded = _indexed(negated)
+        case _:
+            excluded = None
+    match tuple(excluded or ()):
+        case (Equals(field=field, values=values),):
+            return frozenset([Differs(field, values)])
         case _:
             return None
 
