@@ -5,16 +5,48 @@ group and pane, with the list of its rules. The window stage reads it as a row o
 So nothing in keys changes: what is judged where still depends on the rule and the group alone (`records.partition_of`).
 """
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from services.evaluator.core.distinct_integers import distinct_integers
-from services.evaluator.core.match.events import Ints, RowMask
-from services.evaluator.core.match.outputs import are_judged_in
-from services.evaluator.core.partial_rows import PartialBatch, PartialRows, Sharers
+from services.evaluator.core.match.events import Ints
+from services.evaluator.core.match.outputs import are_judged_in, group_checksums, moved_prefixes
+from services.evaluator.core.partial_rows import PartialBatch, Sharers
 from services.evaluator.core.rules import SelectionKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Lists:
+    """The lists of selections that share rows, in arrays; do not write into them."""
+
+    # Each selection once.
+    keys: Sequence[SelectionKey]
+    # Of each list how many selections it has, and its place among those with as many.
+    sizes: Ints
+    places: Ints
+    # By the size of lists, the lists with so many selections: a row each, of indexes of `keys`.
+    members: Mapping[int, Ints]
+
+
+# What shares rows stays the same for many flushes.
+@lru_cache(maxsize=64)
+def _lists(selections: tuple[Sharers, ...]) -> _Lists:
+    numbers: dict[SelectionKey, int] = {}
+    members: dict[int, list[list[int]]] = {}
+    places: list[int] = []
+    for sharers in selections:
+        of_size = members.setdefault(len(sharers), [])
+        places.append(len(of_size))
+        of_size.append([numbers.setdefault(key, len(numbers)) for key in sharers])
+    return _Lists(
+        keys=list(numbers),
+        sizes=np.array([*map(len, selections)], dtype=np.int64),
+        places=np.array(places, dtype=np.int64),
+        members={size: np.array(listed, dtype=np.int64) for size, listed in members.items()},
+    )
 
 
 def expand(batch: PartialBatch) -> PartialBatch:
@@ -22,51 +54,35 @@ def expand(batch: PartialBatch) -> PartialBatch:
 
     A row that is shared with nobody stays as it is: the writer has sent it where it is needed.
     """
-    if all(len(each) == 1 for each in batch.rows.selections):
+    if all(len(sharers) == 1 for sharers in batch.rows.selections):
         return batch
-    keys, members = _members(batch.rows)
-    # A pair of a row and one of its sharers after the other.
-    row = np.repeat(np.arange(len(batch.rows)), batch.rows.sharers)
-    chosen = np.flatnonzero(_are_judged_here(batch, keys, row, members))
-    row, members = row[chosen], members[chosen]
+    lists = _lists(tuple(batch.rows.selections))
+    row, key = _pairs(batch, lists)
     sizes = np.bincount(batch.block_of_row[row], minlength=len(batch.blocks)).tolist()
     return replace(
         batch,
         blocks=[replace(part, rows=size) for part, size in zip(batch.blocks, sizes, strict=True)],
-        rows=replace(batch.rows.take(row), selection=members, selections=tuple((key,) for key in keys)),
+        rows=replace(batch.rows.take(row), selection=key, selections=[(key,) for key in lists.keys]),
     )
 
 
-def _members(rows: PartialRows) -> tuple[list[SelectionKey], Ints]:
-    """Return the selections of all rows, and an index of them for each sharer of a row, one row after the other."""
-    places, listed, sizes = _listed(tuple(rows.selections))
-    counts = sizes[rows.selection]
-    firsts = (np.cumsum(sizes) - sizes)[rows.selection] - (np.cumsum(counts) - counts)
-    return list(places), listed[np.repeat(firsts, counts) + np.arange(int(counts.sum()))]
-
-
-# What shares rows stays the same for many flushes.
-@lru_cache(maxsize=64)
-def _listed(selections: tuple[Sharers, ...]) -> tuple[dict[SelectionKey, int], Ints, Ints]:
-    """Return the place of each selection, those of all entries one after the other, and how many each entry has."""
-    places: dict[SelectionKey, int] = {}
-    listed = [places.setdefault(key, len(places)) for each in selections for key in each]
-    return places, np.array(listed, dtype=np.int64), np.array([len(each) for each in selections], dtype=np.int64)
-
-
-def _are_judged_here(batch: PartialBatch, keys: list[SelectionKey], row: Ints, members: Ints) -> RowMask:
-    """Return of each pair of a row and one of its sharers whether it counts here."""
-    rows = batch.rows
-    is_alone = rows.sharers == 1
-    groups = distinct_integers(rows.group[~is_alone])
-    place = np.zeros(len(rows.groups), dtype=np.int64)
-    place[groups] = np.arange(len(groups))
-    counts: RowMask = is_alone[row] | are_judged_in(
-        batch.output,
-        batch.outputs,
-        [rule_id for rule_id, _ in keys],
-        members,
-        [rows.groups[each] for each in groups.tolist()],
-        place[rows.group][row],
-    )
-    return counts
+def _pairs(batch: PartialBatch, lists: _Lists) -> tuple[Ints, Ints]:
+    """Return the pairs of a row and of one of its selections that count here, in the order of the rows."""
+    selection, group = batch.rows.selection, batch.rows.group
+    sums, lengths = group_checksums(batch.rows.groups)
+    lengths, length = np.unique(lengths, return_inverse=True)
+    prefixes = moved_prefixes(tuple(rule_id for rule_id, _ in lists.keys), tuple(lengths.tolist()))
+    sizes = lists.sizes[selection]
+    pairs: list[tuple[Ints, Ints]] = []
+    for size in distinct_integers(sizes).tolist():
+        rows = np.flatnonzero(sizes == size)
+        members, place = lists.members[size], lists.places[selection[rows]]
+        if size == 1:
+            pairs.append((rows, members[place, 0]))
+            continue
+        of_rows = prefixes[:, members][length[group[rows]], place]
+        row, member = np.nonzero(are_judged_in(batch.output, batch.outputs, of_rows, sums[group[rows]]))
+        pairs.append((rows[row], members[place[row], member]))
+    row, key = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    order = np.argsort(row, kind="stable") if len(pairs) > 1 else slice(None)
+    return row[order], key[order]

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.evaluator.core.match.outputs import RowOutputs, are_judged_in
+from services.evaluator.core.match.outputs import RowOutputs, are_judged_in, group_checksums, moved_prefixes
 from services.evaluator.core.records import partition_of
 
 texts = st.text(max_size=40)
@@ -39,11 +39,12 @@ def test_a_row_goes_to_where_each_of_its_readers_judges_its_group(
 def test_each_group_of_a_rule_is_judged_in_one_output_partition(
     groups: list[tuple[str, ...]], rule_ids: list[str], outputs: int
 ) -> None:
-    rule, group = np.divmod(np.arange(len(rule_ids) * len(groups)), len(groups))
-    expected = [partition_of(rule_ids[one], groups[other], outputs) for one, other in zip(rule, group, strict=True)]
+    expected = [[partition_of(rule_id, group, outputs) for rule_id in rule_ids] for group in groups]
+    sums, sizes = group_checksums(groups)
+    prefixes = moved_prefixes(tuple(rule_ids), tuple(sizes.tolist()))
     for output in range(outputs):
-        found = are_judged_in(output, outputs, rule_ids, rule, groups, group)
-        assert found.tolist() == [each == output for each in expected]
+        found = are_judged_in(output, outputs, prefixes, sums)
+        assert found.tolist() == [[each == output for each in of_group] for of_group in expected]
 
 
 def test_rows_that_others_read_from_now_on_go_to_where_these_judge_their_groups() -> None:

@@ -171,6 +171,12 @@ def test_a_fetch_that_distinguishes_rules_gives_each_its_own_count() -> None:
     assert source.sent() == {"r0": (4, 0), "r1": (5, 0), "r2": (3, 3)}
 
 
+def test_rows_that_are_shared_are_sent_beside_others() -> None:
+    source = OneSource("level >= ERROR", "level >= WARN", "level >= ERROR", outputs=2)
+    source.fetch(error(), error(level=LogEvent.WARN))
+    assert source.sent() == {"r0": (1, 1), "r1": (2, 2), "r2": (1, 1)}
+
+
 def test_what_is_not_sent_when_rules_part_is_sent_for_each_of_them() -> None:
     source = OneSource("level >= ERROR", "level >= WARN")
     source.fetch(error())

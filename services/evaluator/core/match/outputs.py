@@ -6,6 +6,7 @@ length of the second. Moving on is linear: it takes four look-ups for each bit o
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from typing import TypeAlias
 from zlib import crc32
 
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.events import Ints, RowMask
 from services.evaluator.core.records import Group, group_key
+
+Checksums: TypeAlias = NDArray[np.uint32]
 
 _SHIFTS = (0, 8, 16, 24)
 # In place of the length of a group whose checksum was not needed so far.
@@ -74,8 +77,15 @@ class RowOutputs:
 
 def group_checksums(groups: Sequence[Group]) -> tuple[Ints, Ints]:
     """Return of each group the checksum and the length of its part of a key."""
-    keys = [group_key(each[0], each[1:]) if each else b"" for each in groups]
-    return np.array([*map(crc32, keys)], dtype=np.int64), np.array([*map(len, keys)], dtype=np.int64)
+    sums_and_sizes = np.array([*map(_group_checksum, groups)], dtype=np.int64).reshape(-1, 2)
+    return sums_and_sizes[:, 0], sums_and_sizes[:, 1]
+
+
+# The same groups come with each flush.
+@lru_cache(maxsize=1 << 14)
+def _group_checksum(group: Group) -> tuple[int, int]:
+    key = group_key(group[0], group[1:]) if group else b""
+    return crc32(key), len(key)
 
 
 def outputs_of(rule_id: str, sums: Ints, sizes: Ints, outputs: int) -> Ints:
@@ -84,25 +94,24 @@ def outputs_of(rule_id: str, sums: Ints, sizes: Ints, outputs: int) -> Ints:
     return (_move_on(prefixes, sizes) ^ sums) % outputs
 
 
-def are_judged_in(
-    output: int, outputs: int, rule_ids: Sequence[str], rule: Ints, groups: Sequence[Group], group: Ints
-) -> RowMask:
-    """Return of each pair of a rule and a group, indexes of these, whether that output partition judges it."""
-    sums, sizes = group_checksums(groups)
-    lengths, length = np.unique(sizes, return_inverse=True)
-    moved = _moved_prefixes(tuple(rule_ids), tuple(lengths.tolist()))
+def are_judged_in(output: int, outputs: int, prefixes: Checksums, sums: Ints) -> RowMask:
+    """Return whether an output partition judges groups of rules: a row for each group, with as many rules.
+
+    Given are the checksums of the groups, and for each those of its rules, moved on by its length.
+    """
     # Checksums have 32 bits; half as wide they are twice as fast.
-    keys = moved[(length * len(rule_ids))[group] + rule] ^ sums.astype(np.uint32)[group]
-    are_judged: RowMask = keys % np.uint32(outputs) == np.uint32(output)
+    keys = prefixes ^ sums.astype(np.uint32)[:, None]
+    keys %= np.uint32(outputs)
+    are_judged: RowMask = keys == np.uint32(output)
     return are_judged
 
 
 @lru_cache(maxsize=256)
-def _moved_prefixes(rule_ids: tuple[str, ...], sizes: tuple[int, ...]) -> "NDArray[np.uint32]":
-    """Return the checksum of each rule's prefix, moved on by each of these sizes: those of the first size first."""
+def moved_prefixes(rule_ids: tuple[str, ...], sizes: tuple[int, ...]) -> Checksums:
+    """Return for each of these sizes the checksum of each rule's prefix, moved on by it. Do not write into it."""
     prefixes = np.array([crc32(group_key(rule_id, ())) for rule_id in rule_ids], dtype=np.int64)
     moved = _move_on(np.tile(prefixes, len(sizes)), np.repeat(np.array(sizes, dtype=np.int64), len(rule_ids)))
-    return moved.astype(np.uint32)
+    return moved.astype(np.uint32).reshape(len(sizes), len(rule_ids))
 
 
 def _outputs(readers: Sequence[Sequence[str]], selection: Ints, sums: Ints, sizes: Ints, outputs: int) -> RowMask:

@@ -5,6 +5,7 @@ Whatever is judged is a column operation; Python objects are made of panes that 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +20,7 @@ from services.evaluator.core.window.pane_table import PaneTable, Totals
 from services.evaluator.core.window.rule_windows import RuleWindows
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class JudgedWindow:
+class JudgedWindow(NamedTuple):
     """One window of a rule that is in force."""
 
     rules: RuleWindows
@@ -193,7 +193,7 @@ def _resolve(table: PaneTable, candidates: Candidates, judged: _Judged, ended: I
 def _later_windows(table: PaneTable, ended: Candidates) -> Candidates:
     """Return the same groups in all later windows of the rule."""
     first = ended.windows[0]
-    windows = [replace(first, start_ns=start_ns) for start_ns in first.rules.starts()]
+    windows = [first._replace(start_ns=start_ns) for start_ns in first.rules.starts()]
     every = every_pane(table, windows, ended.groups)
     starts = np.array([window.start_ns for window in windows], dtype=np.int64)
     ended_ns = np.array([window.start_ns for window in ended.windows], dtype=np.int64)[ended.places]
@@ -217,7 +217,7 @@ def _that_may_fire(table: PaneTable, candidates: Candidates, rows: Ints) -> Ints
 
 def _is_undecided(candidates: Candidates) -> RowMask:
     """Return which candidates could be false alerts, because events are missing in their windows."""
-    is_undecided = [window.is_incomplete and not window.compiled.only_grows for window in candidates.windows]
+    is_undecided = [not window.compiled.only_grows and window.is_incomplete for window in candidates.windows]
     return np.array(is_undecided, dtype=bool)[candidates.places]
 
 

@@ -36,10 +36,13 @@ class PartitionWindows:
     next_close_ns: int = EARLIEST_NS
     # Whether a rule came to be known after rows of it, so that windows may close that no owner has judged.
     has_late_rule: bool = False
+    # Whether rows of each selection may count, as far as was asked: by these rules, and by the latest revision.
+    _wanted: dict[SelectionKey, bool] = field(default_factory=dict)
 
     def update_rules(self, rules: RuleSet, now_ns: int) -> tuple[list[Transition], list[RuleWindows]]:
         """Use new rules; return how the alerts of removed ones resolve, and the windows whose rule has changed."""
         self.rules = rules
+        self._wanted.clear()
         self.table.readers = {
             bucketing_id: [compiled.rule.id for compiled in readers]
             for bucketing_id, readers in rules.total_readers.items()
@@ -67,9 +70,14 @@ class PartitionWindows:
 
     def are_wanted(self, selections: Sequence[SelectionKey], matched_by: int) -> RowMask:
         """Return whether rows of these selections, which rules of this revision matched, may still count."""
-        self.matched_by = max(self.matched_by, matched_by)
-        is_wanted = {selection: self._is_wanted(RowKey(*selection, (), 0)) for selection in set(selections)}
-        return np.array([is_wanted[selection] for selection in selections], dtype=bool)
+        if matched_by > self.matched_by:
+            self.matched_by = matched_by
+            self._wanted.clear()
+        wanted = self._wanted
+        for selection in selections:
+            if selection not in wanted:
+                wanted[selection] = self._is_wanted(RowKey(*selection, (), 0))
+        return np.array([wanted[selection] for selection in selections], dtype=bool)
 
     def of_selection(self, selection: SelectionKey, now_ns: int) -> RuleWindows:
         """Return the windows of a selection, new ones if there are none."""

@@ -131,8 +131,8 @@ def _changes(windows: PartitionWindows, merged: MergedRows) -> list[_Changes]:
     if own:
         chosen = merged.judged([place in own for place in range(len(merged.windows))])
         changes.append(_Changes(merged, merged.candidates(own, chosen), chosen))
-    for window in merged.windows:
-        readers = windows.readers(window) if window.is_totals else []
+    for place, window in enumerate(merged.windows):
+        readers = windows.readers(window) if place not in own and window.is_totals else []
         if readers:
             chosen = merged.judged([each is window for each in merged.windows])
             every = every_pane(windows.table, readers, merged.replaced.groups[chosen])
