@@ -64,7 +64,6 @@ _LEASE = timedelta(seconds=2)
 _RENEW_EVERY = timedelta(milliseconds=500)
 _POLL_EVERY = timedelta(seconds=1)
 _BATCH = 500
-_NOTIFY = "SELECT pg_notify('outbox_' || current_schema(), '')"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +76,14 @@ class OutboxRecord:
 
 
 _INSERT = """
-INSERT INTO outbox (topic, key, value, header_names, header_values)
-SELECT $1, record.key, record.value, record.names::text[], record.texts::bytea[]
-FROM unnest($2::bytea[], $3::bytea[], $4::text[], $5::text[]) WITH ORDINALITY
-    AS record (key, value, names, texts, place)
-ORDER BY place
+WITH written AS (
+    INSERT INTO outbox (topic, key, value, header_names, header_values)
+    SELECT $1, record.key, record.value, record.names::text[], record.texts::bytea[]
+    FROM unnest($2::bytea[], $3::bytea[], $4::text[], $5::text[]) WITH ORDINALITY
+        AS record (key, value, names, texts, place)
+    ORDER BY place
+)
+SELECT pg_notify('outbox_' || current_schema(), '')
 """
 
 
@@ -97,7 +99,6 @@ async def put_all(connection: Connection, topic: str, records: Sequence[OutboxRe
         [array_text([name for name, _ in record.headers]) for record in records],
         [bytes_array_text([text for _, text in record.headers]) for record in records],
     )
-    await connection.execute(_NOTIFY)
 
 
 async def put(

@@ -14,6 +14,7 @@ from services.domain.problem_reason import ProblemReason
 from services.domain.severity import Severity
 from services.domain.trace_context import TraceHeaders
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader
+from services.manager.adapters.postgres.alerts import _SELECT_EPISODES
 from services.manager.adapters.postgres.rule_problems import PostgresRuleProblemReader
 from services.manager.adapters.postgres.rules import PostgresRuleReader, PostgresRuleStatisticsReader
 from services.manager.adapters.postgres.store import PostgresStore, PostgresTransaction
@@ -453,6 +454,22 @@ class TestPostgresStore(StoreContract):
         await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
         async with connect(settings, schema=SCHEMA) as opened:
             yield stored_in(opened)
+
+
+@pytest.mark.integration
+async def test_a_batch_does_not_read_the_whole_table_of_transitions(database: str) -> None:
+    settings = PostgresSettings(database_url=Secret(database))
+    await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
+    async with connect(settings, schema=SCHEMA) as opened, opened.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO alert_transitions"
+            " (id, fingerprint, state, episode, selection, revision, decide_time, severity, open_key)"
+            " SELECT n, n, 'FIRING', now(), 1, 1, now(), 'LOW', n FROM generate_series(1, 5000) AS n"
+        )
+        await connection.execute("ANALYZE alert_transitions")
+        keys = [str(number) for number in range(500)]
+        plan = await connection.fetch(f"EXPLAIN {_SELECT_EPISODES}", keys, [NOW] * len(keys))
+    assert "alert_transitions_by_episode" in "".join(row[0] for row in plan)
 
 
 @pytest.mark.integration

@@ -57,6 +57,16 @@ async def test_an_outcome_waits_a_moment_for_those_that_come_just_after_it(
     assert len({row["xmin"] for row in rows}) == 1
 
 
+async def test_batches_of_outcomes_share_one_plan(opened: Database, outcomes: PostgresDeliveryOutcomes) -> None:
+    # From the sixth one on the server chooses.
+    for _ in range(7):
+        await outcomes.record(delivered(IN_FLIGHT[0]), now=NOW)
+    plans = await opened.fetch(
+        "SELECT custom_plans, generic_plans FROM pg_prepared_statements WHERE statement LIKE $1", "%UPDATE deliveries%"
+    )
+    assert [tuple(row) for row in plans] == [(0, 7)]
+
+
 async def test_an_outcome_is_written_once(opened: Database, outcomes: PostgresDeliveryOutcomes) -> None:
     same = delivered(IN_FLIGHT[0])
     await asyncio.gather(*(outcomes.record(same, now=NOW) for _ in range(3)))

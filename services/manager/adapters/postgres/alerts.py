@@ -114,14 +114,15 @@ _LOCK_EXISTING = """
 SELECT id FROM alerts WHERE tenant = current_tenant() AND id = ANY($1) ORDER BY open_key FOR KEY SHARE
 """
 
-# The newest firing and the newest end of each episode.
+# The newest firing and the newest end of each episode. LATERAL, since a join of as many episodes reads the whole table.
 _SELECT_EPISODES = """
-SELECT DISTINCT ON (open_key, episode, state)
-    open_key, episode, state, selection, revision, decide_time, severity
-FROM alert_transitions
-JOIN unnest($1::text[], $2::timestamptz[]) AS wanted (open_key, episode) USING (open_key, episode)
-WHERE tenant = current_tenant()
-ORDER BY open_key, episode, state, selection DESC, revision DESC, decide_time DESC
+SELECT open_key, episode, newest.*
+FROM unnest($1::text[], $2::timestamptz[]) AS wanted (open_key, episode), LATERAL (
+    SELECT DISTINCT ON (state) state, selection, revision, decide_time, severity
+    FROM alert_transitions AS known
+    WHERE tenant = current_tenant() AND known.open_key = wanted.open_key AND known.episode = wanted.episode
+    ORDER BY state, selection DESC, revision DESC, decide_time DESC
+) AS newest
 """
 _INSERT_TRANSITIONS = """
 INSERT INTO alert_transitions (id, fingerprint, state, episode, selection, revision, decide_time, severity, open_key)

@@ -96,6 +96,8 @@ ORDER BY sequence
 """
 
 
+# A plan for each batch would cost more than running it, and is always the same: by the ids.
+_PLAN_ONCE = "SET LOCAL plan_cache_mode = force_generic_plan"
 # How long an outcome waits for others of its channel's pool, which end about then: so they are written together, and so
 # many deliveries are leased together next.
 _LINGER_SECONDS = 0.005
@@ -179,6 +181,7 @@ class PostgresDeliveryOutcomes:
 
     async def _record_all(self, connection: Connection, *, batch: Sequence[_Waiting]) -> None:
         """Write outcomes that change nothing but the deliveries' own rows, and those before them."""
+        await connection.execute(_PLAN_ONCE)
         own = await self._update(connection, [(each.outcome, each.now) for each in batch])
         delivered = [
             each
