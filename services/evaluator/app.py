@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -27,7 +28,7 @@ from services.evaluator.adapters.log_events import KafkaLogSource
 from services.evaluator.adapters.rule_client import RuleCache, RuleClient, RuleReportClient
 from services.evaluator.adapters.trace_reports import TraceReportClient
 from services.evaluator.adapters.window_partials_sink import KafkaPartialSink
-from services.evaluator.adapters.window_partials_source import KafkaPartialSource
+from services.evaluator.adapters.window_partials_source import KafkaPartialSource, partials_start
 from services.evaluator.adapters.window_snapshots import KafkaSnapshotStore
 from services.evaluator.adapters.window_state import KafkaStateStore
 from services.evaluator.core.match.rule_load import Budget
@@ -152,7 +153,7 @@ class _Parts:
     async def window_stage(self) -> AsyncIterator[None]:
         """Judge windows; on the way out commit what was published."""
         settings = self._settings
-        async with self._consumer(WINDOW_PARTIALS, WINDOW_GROUP).joined() as consumer:
+        async with self._consumer(WINDOW_PARTIALS, WINDOW_GROUP, start_of=partials_start).joined() as consumer:
             worker = WindowWorker(
                 source=KafkaPartialSource(consumer),
                 states=KafkaStateStore(settings.kafka, self._kafka),
@@ -169,7 +170,7 @@ class _Parts:
             async with self._running(worker, "window"):
                 yield
 
-    def _consumer(self, topic: str, group: str) -> Consumer:
+    def _consumer(self, topic: str, group: str, **further: Any) -> Consumer:
         return Consumer(
             self._settings.kafka,
             topic=topic,
@@ -177,6 +178,7 @@ class _Parts:
             instance=self._settings.process.instance,
             is_cooperative=True,
             dependency=self._health.dependency("kafka"),
+            **further,
         )
 
     def _running(self, worker: StageWorker, name: str) -> AbstractAsyncContextManager[None]:

@@ -104,7 +104,7 @@ class LogSource(PartitionReader, Protocol):
 
 
 class PartialSource(PartitionReader, Protocol):
-    """`window-partials`, decoded."""
+    """`window-partials`, decoded. An assigned partition is read from the start of its checkpoint."""
 
     async def fetch(self, limit: int, timeout_s: float) -> PartialFetch:
         """Return up to `limit` records as soon as there is one."""

@@ -20,6 +20,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import confluent_kafka
@@ -68,8 +69,10 @@ class Consumer:
         is_cooperative: bool = False,
         dependency: Dependency | None = None,
         lag: Lag | None = None,
+        start_of: Callable[[CommittedOffset], int] = attrgetter("offset"),
         **overrides: Any,
     ) -> None:
+        """Read an assigned partition from the offset that `start_of` returns for the committed one: usually that."""
         if instance:
             overrides = {"group_instance_id": instance, **overrides}
         if is_cooperative:
@@ -77,7 +80,7 @@ class Consumer:
         config = consumer_config(settings, group, **overrides)
         self._config = {**config, "error_cb": self._handle_error, "on_commit": _log_failed_commit}
         self._settings, self._login = settings, LoginWatch(settings)
-        self._topic, self._physical = topic, physical(settings, topic)
+        self._topic, self._physical, self._start_of = topic, physical(settings, topic), start_of
         self._labels = {"topic": topic, "group": group}
         self._is_cooperative = is_cooperative
         self._dependency = dependency
@@ -282,7 +285,7 @@ class Consumer:
         except KafkaException as error:
             log.warning("committed_offsets_unknown", error=error.args[0].name(), **self._labels)
             return
-        offsets = {committed.partition: committed.offset for committed in resumed}
+        offsets = {committed.partition: self._start_of(committed) for committed in resumed}
         self._read_from(offsets)
         # The client remembers a pause until the partition comes back.
         self._client.resume([TopicPartition(self._physical, partition) for partition in offsets])

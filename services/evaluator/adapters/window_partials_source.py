@@ -12,13 +12,22 @@ from services.evaluator.adapters.messages import MalformedError
 from services.evaluator.adapters.window_partials_wire import decode_batch
 from services.evaluator.core.partial_rows import BlockPart, PartialBatch
 from services.evaluator.core.records import MILLISECOND_NS
+from services.evaluator.core.window.checkpoint import decode_checkpoint
 from services.evaluator.ports import Partial, PartialFetch
 
 log = structlog.get_logger()
 
 
+def partials_start(committed: CommittedOffset) -> int:
+    """Return where a partition is read from first: from its snapshot on, so that nothing before it is fetched."""
+    return decode_checkpoint(committed.offset, committed.metadata).start
+
+
 class KafkaPartialSource:
-    """`window-partials`, as a member of the window group; an unreadable record is logged and skipped."""
+    """`window-partials`, as a member of the window group; an unreadable record is logged and skipped.
+
+    The consumer is to begin at `partials_start`.
+    """
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer

@@ -18,8 +18,10 @@ from services.evaluator.ports import Partial, SnapshotStore
 
 log = structlog.get_logger()
 
-# After an attempt that failed, or one that is soon out of date, so much passes at least.
+# After an attempt, and after a start, so much passes at least.
 _PAUSE_SECONDS = 10.0
+# Of the time snapshots take this share at most, where they are due by rows alone.
+_MAX_TIME_SHARE = 0.05
 
 
 @dataclass(slots=True)
@@ -27,9 +29,11 @@ class _Kept:
     """What is known of a partition since it was resumed. Changed in place."""
 
     name: SnapshotName | None
+    # Before this time none is written, and before that one none because of many rows.
+    next_at: float
+    rows_count_at: float = 0.0
     panes: int = 0
     history: ReadingHistory = field(default_factory=ReadingHistory)
-    next_at: float = 0.0
 
 
 class Snapshots:
@@ -48,17 +52,19 @@ class Snapshots:
     async def load(self, checkpoints: Mapping[int, Checkpoint]) -> Mapping[int, StageSnapshot]:
         """Return the snapshots that these checkpoints name, as far as they are whole; raises a transient Failure."""
         names = {
-            partition: checkpoint.snapshot
+            partition: checkpoint.usable_snapshot
             for partition, checkpoint in checkpoints.items()
-            if checkpoint.snapshot is not None and checkpoint.snapshot.position <= checkpoint.position
+            if checkpoint.usable_snapshot is not None
         }
         snapshots = await self._store.load(names)
         for partition, name in names.items():
             is_used = partition in snapshots
             self._metrics.snapshot(SnapshotOutcome.USED if is_used else SnapshotOutcome.IGNORED)
             log.info("snapshot_used" if is_used else "snapshot_not_used", partition=partition, position=name.position)
+        # The first ones wait until what was read again has been judged.
+        next_at = self._clock.monotonic() + _PAUSE_SECONDS
         for partition in checkpoints:
-            self._kept[partition] = _Kept(names[partition] if partition in snapshots else None)
+            self._kept[partition] = _Kept(names[partition] if partition in snapshots else None, next_at)
         return snapshots
 
     def observe(self, partition: int, partials: Sequence[Partial]) -> None:
@@ -79,16 +85,20 @@ class Snapshots:
         if self._writing is not None and not self._writing.done():
             return
         now = self._clock.monotonic()
-        for partition, stage in stages.items():
-            kept, checkpoint = self._kept[partition], checkpoints[partition]
+        # The one that has waited longest is first.
+        for partition in sorted(stages, key=lambda each: self._kept[each].next_at):
+            stage, kept, checkpoint = stages[partition], self._kept[partition], checkpoints[partition]
             named = self.named(partition, stage, checkpoint).snapshot
             position = named.position if named else None
             if (
                 now >= kept.next_at
                 and stage.is_caught_up
                 and stage.position >= stage.snapshots_from
-                and kept.history.is_snapshot_due(checkpoint.offset, position, kept.panes)
+                and kept.history.is_snapshot_due(
+                    checkpoint.offset, position, kept.panes, may_save_rows=now >= kept.rows_count_at
+                )
             ):
+                # A shorter pause follows once it is written.
                 kept.next_at = now + _PAUSE_SECONDS
                 self._writing = asyncio.create_task(self._write(partition, kept, stage.snapshot(now_ns)))
                 return
@@ -119,6 +129,8 @@ class Snapshots:
             return
         # If the partition was revoked or resumed meanwhile, this is not what is kept of it any more.
         kept.name, kept.panes = name, len(snapshot.table.codes)
+        ended = self._clock.monotonic()
+        kept.next_at, kept.rows_count_at = ended, ended + (ended - began) / _MAX_TIME_SHARE
         self._metrics.snapshot(SnapshotOutcome.WRITTEN)
         log.info(
             "snapshot_written",
@@ -126,5 +138,5 @@ class Snapshots:
             position=name.position,
             panes=kept.panes,
             records=name.last - name.first + 1,
-            seconds=round(self._clock.monotonic() - began, 3),
+            seconds=round(ended - began, 3),
         )

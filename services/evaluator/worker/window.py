@@ -144,8 +144,8 @@ class WindowWorker(StageWorker):
                 snapshot=snapshot,
                 limit=limit,
             )
-            if snapshot is not None:
-                await self._source.rewind(partition, snapshot.position)
+            if snapshot is None and checkpoint.start != checkpoint.offset:
+                await self._source.rewind(partition, checkpoint.offset)
             self._committed[partition] = checkpoint
             self._behind.add(partition)
             self._stages[partition] = stage

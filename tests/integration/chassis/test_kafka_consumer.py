@@ -111,6 +111,18 @@ async def test_the_next_owner_gets_offset_and_metadata_that_were_committed(setti
         assert member.partition_count == len(PARTITIONS)
 
 
+async def test_a_partition_may_be_read_from_where_the_metadata_say(settings: KafkaSettings) -> None:
+    await send(settings, b"0", b"1", b"2")
+    member = Consumer(
+        settings, topic="log-events", group="g", is_cooperative=True, start_of=lambda each: each.offset + 2
+    )
+    async with member.joined():
+        reader = Reader(member)
+        while not reader.records.get(0):
+            await reader.fetch()
+        assert (reader.resumed[0].offset, reader.values()[0]) == (0, [b"2"])
+
+
 async def test_a_commit_that_kafka_refuses_for_one_partition_has_failed(settings: KafkaSettings) -> None:
     async with consumer(settings).joined() as member:
         reader = Reader(member)

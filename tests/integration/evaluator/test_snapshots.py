@@ -18,7 +18,8 @@ pytestmark = pytest.mark.integration
 EAGER = """
 from runpy import run_module
 from services.evaluator.core.window import reading_history
-reading_history._YOUNG_NS = reading_history._MAX_AGE_NS = -1
+from services.evaluator.worker import snapshots
+reading_history._MAX_AGE_NS, snapshots._PAUSE_SECONDS = -1, 0.0
 run_module("services.evaluator", run_name="__main__")
 """
 
@@ -65,5 +66,7 @@ async def test_killed_with_an_open_window_of_a_day_it_fires_once(world: World, i
     assert world.fired() == {("rule-errors", "db"): 1}
     assert [each.window.count for each in world.transitions()] == [120]
     used = [each["partition"] for each in evaluator.events("snapshot_used")]
+    begun = [each for each in evaluator.events("partitions_assigned") if each["topic"] == "window-partials"][-1]
+    assert begun["offsets"][str(partition)] > 0
     ignored = [each["partition"] for each in evaluator.events("snapshot_ignored")]
     assert (partition in used, partition in ignored) == (not is_gone, is_gone)

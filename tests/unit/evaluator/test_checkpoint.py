@@ -33,6 +33,15 @@ def test_the_name_of_a_snapshot_is_decoded_as_it_was_encoded_and_is_small() -> N
     assert len(encode_checkpoint(largest)) < 500
 
 
+@pytest.mark.parametrize(("position", "start"), [(4, 5), (5, 5), (7, 7), (9, 9), (10, 5), (-2, 5)])
+def test_reading_begins_at_a_snapshot_of_what_was_judged(position: int, start: int) -> None:
+    snapshot = replace(SNAPSHOT, position=position)
+    checkpoint = Checkpoint(offset=5, position=9, watermark_ns=1, snapshot=snapshot)
+    assert checkpoint.start == start
+    assert (checkpoint.usable_snapshot == snapshot) == (5 <= position <= 9)
+    assert replace(checkpoint, snapshot=None).start == 5
+
+
 @pytest.mark.parametrize("snapshot", ["7", "[]", "{}", '{"id": "a", "first": "x", "last": 1, "position": 1}'])
 def test_a_name_that_is_none_is_no_name(snapshot: str) -> None:
     metadata = '{"v": 1, "position": 9, "watermark": 7, "snapshot": %s}' % snapshot  # noqa: UP031

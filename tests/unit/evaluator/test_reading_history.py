@@ -35,11 +35,11 @@ def test_the_oldest_is_forgotten() -> None:
     ("seconds", "oldest", "position", "is_due"),
     [
         pytest.param(0, 10, None, False, id="nothing to read again"),
-        pytest.param(110, 10, None, False, id="windows of a minute"),
-        pytest.param(130, 10, None, True, id="an old window"),
+        pytest.param(40, 10, None, False, id="young windows"),
+        pytest.param(42, 10, None, True, id="an old window, of a minute or of a day"),
         pytest.param(130, 200, None, False, id="only young windows are open"),
         pytest.param(130, 10, 200, False, id="the last snapshot is young"),
-        pytest.param(130, 10, 100, True, id="the last snapshot is old"),
+        pytest.param(130, 10, 180, True, id="the last snapshot is old"),
         pytest.param(130, 10, 5, True, id="the last snapshot is older than what is needed"),
     ],
 )
@@ -47,6 +47,12 @@ def test_a_snapshot_is_due_by_time(seconds: int, oldest: int, position: int | No
     assert read(seconds).is_snapshot_due(oldest, position, 0) == is_due
 
 
-@pytest.mark.parametrize(("rows", "panes", "is_due"), [(250_001, 0, True), (250_001, 400_000, False), (1, 0, False)])
+@pytest.mark.parametrize(("rows", "panes", "is_due"), [(6000, 0, True), (6000, 70_000, False), (1, 0, False)])
 def test_a_snapshot_is_due_by_rows(rows: int, panes: int, is_due: bool) -> None:  # noqa: FBT001
+    # Five records.
     assert read(2, rows).is_snapshot_due(10, None, panes) == is_due
+
+
+def test_rows_do_not_count_where_snapshots_have_taken_too_much_time() -> None:
+    assert not read(2, 6000).is_snapshot_due(10, None, 0, may_save_rows=False)
+    assert read(42).is_snapshot_due(10, None, 0, may_save_rows=False)

@@ -38,7 +38,6 @@ from tests.unit.evaluator.test_window_worker import ASSIGNED, AT_ONCE, Loop, flu
 
 @pytest.fixture(autouse=True)
 def _always_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading_history, "_YOUNG_NS", -1)
     monkeypatch.setattr(reading_history, "_MAX_AGE_NS", -1)
     monkeypatch.setattr(snapshots, "_PAUSE_SECONDS", 0.0)
 
@@ -86,9 +85,9 @@ async def test_a_snapshot_is_named_by_the_commit_after_it_is_written(loop: Loop)
 async def test_a_successor_reads_on_from_the_snapshot(loop: Loop) -> None:
     committed = await with_snapshot(loop)
     loop.worker = loop.started()
-    # What was fetched before the snapshot was read comes too.
+    # Reading begins at its position; if records from before it come all the same, they do not count twice.
     await bring(loop, flush(1, 3), flush(2, 4, event=2), rebalance=Rebalance(assigned=(committed,)))
-    assert loop.partials.rewinds == [(0, 2)]
+    assert loop.partials.rewinds == []
     await bring(loop, flush(3, event=25), first=2)
     assert loop.steps() == [TransitionState.FIRING, TransitionState.RESOLVED]
     assert loop.alerts.written[-1].window.start_ns == 10 * SECOND_NS
@@ -109,7 +108,8 @@ async def test_a_snapshot_that_is_not_whole_is_ignored(loop: Loop, damage: str) 
     with capture_logs() as logs:
         await resume(loop, committed)
     assert next(line["event"] for line in logs if "snapshot" in line["event"]) == "snapshot_not_used"
-    assert loop.partials.rewinds == []
+    # Reading began at the position of the snapshot.
+    assert loop.partials.rewinds == [(0, 0)]
     await bring(loop, flush(1, 3), flush(2, 4, event=2), flush(3, event=25))
     assert loop.steps() == [TransitionState.FIRING, TransitionState.RESOLVED]
 
@@ -125,8 +125,10 @@ async def test_a_snapshot_of_a_later_position_than_was_judged_is_ignored(loop: L
 async def test_while_the_snapshots_cannot_be_read_it_waits(loop: Loop) -> None:
     committed = await with_snapshot(loop)
     loop.snapshots.failures = 2
-    await resume(loop, committed)
-    assert loop.partials.rewinds == [(0, 2)]
+    with capture_logs() as logs:
+        await resume(loop, committed)
+    assert next(line["event"] for line in logs if "snapshot" in line["event"]) == "snapshot_used"
+    assert loop.partials.rewinds == []
 
 
 async def test_after_a_gap_no_snapshot_is_used(loop: Loop) -> None:
@@ -177,6 +179,37 @@ async def test_neither_does_one_that_cannot_be_encoded(loop: Loop, monkeypatch: 
         **next(line for line in logs if "snapshot" in line["event"])
     }.items()
     assert loop.steps() == [TransitionState.FIRING]
+
+
+async def test_many_rows_make_a_snapshot_due_as_long_as_snapshots_take_a_small_share_of_the_time(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading_history, "_MAX_AGE_NS", 10**18)
+    monkeypatch.setattr(reading_history, "_MIN_ROWS", 0)
+    save, positions = loop.snapshots.save, list[int]()
+
+    async def slow(partition: int, snapshot: StageSnapshot) -> SnapshotName:
+        loop.clock.advance(timedelta(seconds=1))
+        positions.append(snapshot.position)
+        return await save(partition, snapshot)
+
+    monkeypatch.setattr(loop.snapshots, "save", slow)
+    await bring(loop, flush(1, 3), rebalance=ASSIGNED)
+    for up_to in range(2, 20):
+        await bring(loop, flush(up_to, up_to), first=up_to - 1)
+    # Twenty seconds after the one that it took; each turn takes two.
+    assert positions == [1, 11]
+
+
+async def test_the_first_snapshot_waits_until_what_was_read_again_is_judged(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "_PAUSE_SECONDS", 3.0)
+    await bring(loop, flush(1, 3), rebalance=ASSIGNED)
+    assert not loop.snapshots.records
+    for up_to in range(2, 6):
+        await bring(loop, flush(up_to, up_to), first=up_to - 1)
+    assert loop.snapshots.records
 
 
 async def test_what_becomes_of_snapshots_is_counted() -> None:
@@ -280,7 +313,8 @@ class Partials(MemoryPartials):
     async def fetch(self, limit: int, timeout_s: float) -> PartialFetch:  # noqa: ARG002  (a port's arguments)
         rebalance = Rebalance()
         if not self.is_assigned:
-            self.is_assigned, self.position = True, self.committed.offset
+            self.is_assigned = True
+            self.position = decode_checkpoint(self.committed.offset, self.committed.metadata).start
             rebalance = Rebalance(assigned=(self.committed,))
         first, self.position = self.position, min(self.position + 2, len(self.batches))
         partials = [

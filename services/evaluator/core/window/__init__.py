@@ -48,8 +48,9 @@ owner was. Transitions decided again have the same ids, and readers of `alerts` 
 Why it is exact: partial rows are cumulative and replaced, so reading a record twice changes nothing; a gap between two
 flushes is noticed and read again from the last checkpoint; ids are functions of what was decided.
 
-Snapshots: for long windows that would be many records, so about every minute the arrays of the stage are copied
-(`snapshot`, due by `reading_history`), written to `window-snapshots`, and named by a later checkpoint. A snapshot is
+Snapshots: that would be many records, so once what would be read again is 40 seconds old or has many rows, the arrays
+of the stage are copied (`snapshot`, due by `reading_history`), written to `window-snapshots`, and named by a later
+checkpoint. Whatever the windows' length, about a minute of records is read again at most. A snapshot is
 what the records before its position come to, and nothing else: no rules, no alerts. A new owner takes it in place of
 these records and reads on from there, as in any replay. Windows that the checkpoint's watermark has passed are closed
 without being judged again: the former owner judged them and published what followed before it committed. A rule that

@@ -35,6 +35,17 @@ class Checkpoint:
     owner: str = ""
     snapshot: SnapshotName | None = None
 
+    @property
+    def usable_snapshot(self) -> SnapshotName | None:
+        """The snapshot, unless it is of a later position than was judged, or of an earlier one than the offset."""
+        is_usable = self.snapshot is not None and self.offset <= self.snapshot.position <= self.position
+        return self.snapshot if is_usable else None
+
+    @property
+    def start(self) -> int:
+        """Where reading begins if the snapshot can be read; without one, at the offset."""
+        return self.offset if self.usable_snapshot is None else self.usable_snapshot.position
+
 
 def encode_checkpoint(checkpoint: Checkpoint) -> str:
     """Encode a checkpoint as the metadata of its committed offset."""

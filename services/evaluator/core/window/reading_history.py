@@ -9,13 +9,12 @@ from services.evaluator.core.records import LATEST_NS, SECOND_NS
 # Records are told apart by the second; the oldest of so many are forgotten first.
 _MARK_NS = SECOND_NS
 _MAX_MARKS = 600
-# Windows of a minute, with the usual lateness, need no snapshot: the oldest record that they need is younger than this.
-_YOUNG_NS = 120 * SECOND_NS
-# A restart reads about so much again at most, ...
-_MAX_AGE_NS = 60 * SECOND_NS
-_MAX_ROWS = 1_000_000
-# ... or so many times the panes of the last snapshot: writing one must cost less than what it saves.
-_MAX_ROWS_BY_PANES = 4
+# A restart reads about a minute again at most: a snapshot takes a while until a checkpoint names it, ...
+_MAX_AGE_NS = 40 * SECOND_NS
+# ... and not many rows, ...
+_MIN_ROWS = 25_000
+# ... or not many for each pane of the last snapshot: so Kafka takes no more bytes of snapshots than of rows.
+_MIN_ROWS_BY_PANES = 0.5
 
 
 class ReadAgain(NamedTuple):
@@ -51,8 +50,13 @@ class ReadingHistory:
         _, appended_ns, rows_before = self._marks[place]
         return ReadAgain(self._latest_ns - appended_ns, self._rows - rows_before)
 
-    def is_snapshot_due(self, oldest_needed: int, position: int | None, panes: int) -> bool:
-        """Whether a snapshot would save much; `position` and `panes` are those of the last one."""
+    def is_snapshot_due(
+        self, oldest_needed: int, position: int | None, panes: int, *, may_save_rows: bool = True
+    ) -> bool:
+        """Whether a snapshot would save much; `position` and `panes` are those of the last one.
+
+        Without `may_save_rows` only the time counts, not the number of rows.
+        """
         again = self.since(oldest_needed if position is None else max(position, oldest_needed))
-        is_old = self.since(oldest_needed).age_ns > _YOUNG_NS and again.age_ns > _MAX_AGE_NS
-        return is_old or again.rows > max(_MAX_ROWS, _MAX_ROWS_BY_PANES * panes)
+        has_many = again.rows > max(_MIN_ROWS, _MIN_ROWS_BY_PANES * panes)
+        return again.age_ns > _MAX_AGE_NS or (has_many and may_save_rows)
