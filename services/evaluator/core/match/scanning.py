@@ -22,9 +22,8 @@ _NEWLINE, _NUL = ord("\n"), 0
 _END_BITS = 40
 _END_MASK = 2**_END_BITS - 1
 
-
-# The library reports each match by a call: a pattern with more matches than this for a text is not worth it.
-_MAX_MATCHES_PER_TEXT = 2.0
+# The library reports each match by a call, which costs 0.4 µs; a pattern by itself costs 0.03 to 0.1 µs for each text.
+_MAX_MATCHES_PER_TEXT = 0.5
 _MIN_TEXTS = 256
 
 
