@@ -4,6 +4,8 @@ import importlib.util
 import json
 import re
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
@@ -19,7 +21,7 @@ from services.notifier.settings import load_routes
 from stack.container_certificates import container_requests, ensure
 from stack.envoy import EnvoySettings, render_config
 from stack.postgres import DATABASE, USER
-from stack.topics import create_topics
+from stack.topics import create_topics, tool_settings
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -31,6 +33,8 @@ SERVICES = {
     "notification-service": ("notifier", "NOTIFIER_"),
 }
 OURS = [*SERVICES, "api-gateway"]
+# The folder of the fixture `issued`.
+ISSUED: list[Path] = []
 # Existing runbooks use these names.
 NAMES = {*OURS, "kafka", "postgres", "redis", "prometheus", "grafana", "jaeger"}
 
@@ -57,15 +61,87 @@ def settings_of(service: str) -> tuple[type, str]:
     return import_module(f"services.{module}.settings").Settings, prefix
 
 
+@pytest.fixture(scope="module", autouse=True)
+def issued() -> Iterator[Path]:
+    """Give what the container `certificates` makes; settings that name files of it read them there."""
+    with tempfile.TemporaryDirectory() as folder:
+        ensure(folder)
+        ISSUED.append(Path(folder))
+        yield Path(folder)
+        ISSUED.clear()
+
+
 def loaded(service: str) -> Any:
     kind, prefix = settings_of(service)
-    return load_settings(kind, prefix, environment(service))
+    given = environment(service)
+    ((place, subpath),) = mounted_certificates(compose()["services"][service]).items()
+    files = {name: value for name, value in given.items() if name.endswith("_FILE")}
+    return load_settings(
+        kind, prefix, given | {name: value.replace(place, f"{ISSUED[0]}/{subpath}") for name, value in files.items()}
+    )
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", "compose.secure.yaml"])
 def test_it_keeps_the_compose_specification(name: str) -> None:
     schema = files("check_jsonschema").joinpath("builtin_schemas/vendor/compose-spec.json").read_text()
     jsonschema.validate(yaml.safe_load((ROOT / name).read_text()), json.loads(schema))
+
+
+def test_every_server_is_reached_over_tls_with_a_certificate_that_names_its_host() -> None:
+    services = compose()["services"]
+    hosts = {request.name: request.dns for request in container_requests()}
+    assert all(name in hosts[name] for name in ("kafka", "postgres", "redis"))
+    for service in SERVICES:
+        settings = loaded(service)
+        kafka = settings.kafka
+        assert (kafka.kafka_ca, kafka.kafka_key) == ("/certificates/ca.pem", "/certificates/key.pem")
+        assert kafka.kafka_verify_host_name
+        if hasattr(settings, "postgres"):
+            assert (settings.postgres.database_ca, settings.postgres.database_key) == (kafka.kafka_ca, kafka.kafka_key)
+    redis = loaded("alert-manager").redis
+    assert redis.redis_url.reveal() == "rediss://tocsin@redis:6379/0"
+    assert (redis.redis_ca, redis.redis_key) == ("/certificates/ca.pem", "/certificates/key.pem")
+    assert redis.redis_password.reveal() == (ISSUED[0] / "manager/redis.password").read_text().strip()
+    for name in ("kafka", "postgres", "redis"):
+        assert mounted_certificates(services[name]) == {"/certificates": name}
+        assert services[name]["depends_on"]["certificates"] == {"condition": "service_completed_successfully"}
+
+
+def test_only_tools_inside_its_container_reach_kafka_without_tls() -> None:
+    kafka = environment("kafka")
+    protocols = dict(pair.split(":") for pair in kafka["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
+    listeners = dict(each.split("://") for each in kafka["KAFKA_LISTENERS"].split(","))
+    assert {name for name, protocol in protocols.items() if protocol != "SSL"} == {"LOCAL"}
+    assert listeners["LOCAL"] == "127.0.0.1:9092"
+    assert protocols.keys() == listeners.keys()
+    # The image takes such names for key stores with passwords.
+    assert not [name for name in listeners if name.endswith("SSL")]
+    assert "127.0.0.1:9092" in compose()["services"]["kafka"]["healthcheck"]["test"]
+    names = {user.removeprefix("User:") for user in kafka["KAFKA_SUPER_USERS"].split(";")}
+    assert names == {"CN=kafka", *(f"CN={module}" for module, _ in SERVICES.values()), "ANONYMOUS"}
+
+
+def test_no_password_has_a_default_that_others_know() -> None:
+    texts = [path.read_text() for path in (ROOT / "compose.yaml", ROOT / "deploy/redis/redis.conf")]
+    assert not [text for text in texts if "alertpass" in text or "requirepass" in text]
+    assert not [name for name in environment("postgres") if name.endswith("PASSWORD")]
+
+
+def test_passwords_are_made_once_and_readable_for_their_containers_alone(issued: Path) -> None:
+    secrets = [issued / "manager/redis.password", issued / "postgres/password", issued / "redis/users.acl"]
+    before = [path.read_text() for path in secrets]
+    ensure(str(issued))
+    assert [path.read_text() for path in secrets] == before
+    assert {path.stat().st_mode & 0o777 for path in secrets} == {0o600}
+    assert len(set(before)) == 3
+    assert before[0].strip() not in before[2]
+    # Kafka runs as another user, in the group of the image's.
+    keystore = issued / "kafka/keystore.pem"
+    assert keystore.stat().st_mode & 0o777 == 0o640
+    assert compose()["services"]["kafka"]["group_add"] == ["10001"]
+    assert (
+        keystore.read_text() == (issued / "kafka/key.pem").read_text() + (issued / "kafka/certificate.pem").read_text()
+    )
 
 
 def test_the_services_have_the_names_that_runbooks_use() -> None:
@@ -80,6 +156,8 @@ def test_every_setting_that_is_passed_exists_and_every_required_one_is_passed(se
     passed = {name for name in environment(service) if name.startswith(prefixes)}
     assert passed <= set(known)
     assert {name for name, doc in known.items() if doc.required} <= passed
+    # Nothing here is the same everywhere, unless the person says so.
+    assert not [name for name in passed if known[name].type == "secret" and "@" not in environment(service)[name]]
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -129,6 +207,7 @@ def test_the_published_ports_are_the_documented_ones_and_on_this_machine_only() 
     published = [each for service in compose()["services"].values() for each in service.get("ports", [])]
     assert all(each.startswith("127.0.0.1:") for each in published)
     ports = {int(each.split(":")[1]) for each in published}
+    assert [each for each in published if each.split(":")[1] != each.split(":")[2]] == ["127.0.0.1:9092:9094"]
     assert ports == {8080, 8081, 8082, 8083, 9092, 5432, 6379, 9090, 3000, 16686}
 
 
@@ -179,9 +258,13 @@ def test_topics_are_created_before_anybody_subscribes(service: str) -> None:
 
 
 def test_the_topics_are_created_from_the_stacks_own_list() -> None:
-    _, _, program = compose()["services"]["create-topics"]["command"]
+    creating = compose()["services"]["create-topics"]
+    _, _, program = creating["command"]
     assert program == "from stack.topics import create_topics; create_topics('kafka:29092')"
     assert callable(create_topics)
+    tools = tool_settings("kafka:29092", environ=creating["environment"])
+    assert (tools.kafka_ca, tools.kafka_key) == ("/certificates/ca.pem", "/certificates/key.pem")
+    assert mounted_certificates(creating) == {"/certificates": "kafka"}
 
 
 def test_every_dependency_exists_and_has_a_health_check() -> None:
@@ -193,10 +276,16 @@ def test_every_dependency_exists_and_has_a_health_check() -> None:
 
 @pytest.mark.parametrize("service", ["alert-manager", "notification-service"])
 def test_manager_and_notifier_use_the_database_that_is_created(service: str) -> None:
-    made = environment("postgres")
+    made, used = environment("postgres"), loaded(service).postgres
     assert (made["POSTGRES_DB"], made["POSTGRES_USER"]) == (DATABASE, USER) == ("alertdb", "alertuser")
-    url = f"postgresql://{USER}:{made['POSTGRES_PASSWORD']}@postgres:5432/{DATABASE}"
-    assert loaded(service).postgres.database_url.reveal() == url
+    name = SERVICES[service][0]
+    assert used.database_url.reveal() == f"postgresql://{name}@postgres:5432/{DATABASE}"
+    assert used.migration_database_url.reveal() == f"postgresql://{USER}@postgres:5432/{DATABASE}"
+    rules = [line.split() for line in (ROOT / "deploy/postgres/pg_hba.conf").read_text().splitlines()]
+    over_network = [rule for rule in rules if rule[0].startswith("host")]
+    assert over_network == [["hostssl", DATABASE, f"{USER},manager,notifier", "all", "cert", "map=services"]]
+    users = [line.split() for line in (ROOT / "deploy/postgres/pg_ident.conf").read_text().splitlines()]
+    assert {user for kind, certificate, user in users[1:] if certificate == name} == {name, USER}
 
 
 def test_the_notifier_can_read_its_routes() -> None:
