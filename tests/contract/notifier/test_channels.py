@@ -65,6 +65,51 @@ async def unhelpful_server(reply: bytes | None) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
+async def counting_server(reply: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Answer each connection's first bytes with the reply; the list has what came."""
+    came: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(await reader.read(65536))
+        writer.write(reply)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield int(server.sockets[0].getsockname()[1]), came
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def dripping_server(drip: bytes) -> AsyncIterator[int]:
+    """Send this every few milliseconds, until the client has left."""
+    serving: set[asyncio.Task[None]] = set()
+
+    async def drips(writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(OSError):
+                while not writer.is_closing():
+                    writer.write(drip)
+                    await writer.drain()
+                    await asyncio.sleep(0.01)  # the pace of the server, and no wait for the tested code
+        finally:
+            writer.close()
+
+    def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.ensure_future(drips(writer)))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+
+@asynccontextmanager
 async def endless_server(answer: tuple[bytes, bytes]) -> AsyncIterator[tuple[int, asyncio.Future[int]]]:
     """Answer without end; the future has how many bytes were sent until the connection was closed."""
     sent: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -96,6 +141,8 @@ class ChannelContract(ABC):
     waited: ClassVar[tuple[int, ...]] = (429, 503)
     misconfigured: ClassVar[tuple[int, ...]] = (301, 307, 401, 403, 404, 405, 410)
     refused: ClassVar[tuple[int, ...]] = (400, 413, 422)
+    # What comes again and again without ever being an answer.
+    drips: ClassVar[tuple[bytes, ...]] = (b"HTTP/1.1 100 Continue\r\n\r\n", b"H")
     # Begins of answers, and what follows again and again.
     endless: ClassVar[tuple[bytes, bytes]] = (b"HTTP/1.1 500 x\r\nContent-Length: 9999999999\r\n\r\n", b"x" * 65536)
 
@@ -241,6 +288,31 @@ class ChannelContract(ABC):
                 assert "no channel may have" in response.text
                 assert answers == ["127.0.0.1"]
 
+    async def test_no_spelling_of_a_private_address_gets_past_the_check(self, sinks: Sinks) -> None:
+        for host in ("2130706433", "0x7f000001", "0177.0.0.1", "127.1"):
+            async with self.reaching(sinks, host=host, allow_private=False) as channel:
+                response = await channel.send(notification_content(), uuid4())
+            assert isinstance(response, Misconfigured), host
+            assert not response.was_called
+        assert sinks.journal.deliveries == []
+
+    async def test_nothing_of_the_environment_leads_a_request_elsewhere(
+        self, sinks: Sinks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with counting_server(b"") as (port, connections):
+            for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+                monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+            async with self.reaching(sinks) as channel:
+                assert isinstance(await channel.send(notification_content(), uuid4()), Accepted)
+        assert connections == []
+
+    async def test_an_answer_that_comes_in_drips_ends_with_the_deadline(self, sinks: Sinks) -> None:
+        for drip in self.drips:
+            async with dripping_server(drip) as port, self.reaching(sinks, port=port) as channel:
+                begin = asyncio.get_running_loop().time()
+                assert isinstance(await channel.send(notification_content(), uuid4()), Unavailable)
+                assert asyncio.get_running_loop().time() - begin < TIMEOUT_S + 10
+
     async def test_an_answer_without_end_is_not_read_to_its_end(self, sinks: Sinks) -> None:
         async with endless_server(self.endless) as (port, sent), self.reaching(sinks, port=port) as channel:
             assert isinstance(await channel.send(notification_content(), uuid4()), Unavailable)
@@ -322,6 +394,7 @@ class TestEmail(ChannelContract):
     waited = ()
     misconfigured = (530, 535, 550, 553)
     refused = (552, 554)
+    drips = (b"220-still there\r\n", b"2")
     endless = (b"", b"220-x\r\n" * 1000)
 
     def settings(self, environment: dict[str, str]) -> ChannelSettings:
@@ -377,3 +450,18 @@ async def test_each_address_of_slacks_form_is_a_channel_and_deliveries_name_it(s
         nowhere = await session.post(f"{sinks.url}/slack/elsewhere", json={})
     assert nowhere.status == 404
     assert [(one.path, one.is_accepted) for one in sinks.journal.deliveries] == [(path, True)]
+
+
+async def test_no_redirect_is_followed() -> None:
+    async with (
+        counting_server(b"") as (elsewhere, followed),
+        http_session(connections=1, allow_private=True) as session,
+    ):
+        for status in (300, 301, 302, 303, 307, 308):
+            answer = f"HTTP/1.1 {status} x\r\nLocation: http://127.0.0.1:{elsewhere}/\r\nContent-Length: 0\r\n\r\n"
+            async with counting_server(answer.encode()) as (port, came):
+                settings = WebhookSettings(url=f"http://127.0.0.1:{port}/hook", signing_key="k", allow_private=True)
+                channel = HttpChannel(session, settings, TIMEOUT_S, SystemClock())
+                response = await channel.send(notification_content(), uuid4())
+            assert (response, len(came)) == (Misconfigured(f"answered {status}"), 1)
+    assert followed == []
