@@ -1,15 +1,19 @@
-"""Instances of ingest behind an Envoy, and a steady load on them, for tests that restart one after another."""
+"""Instances of services behind an Envoy, and a steady load on them, for tests that restart one after another."""
 
 import asyncio
+import itertools
 import json
+import ssl
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc_status import rpc_status
 
@@ -21,23 +25,22 @@ from stack.secure_files import SecureFiles
 from stack.servers import Addresses
 from stack.starter import Starter
 from stack.system import system_program
-from stack.wiring import Wiring
+from stack.wiring import SERVICES, Wiring
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestRequest
-from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
 
 EVENT = IngestRequest(event=LogEvent(service="shop", level=LogEvent.ERROR, message="refused"))
+SINGLE_EVENTS: Mapping[str, Message] = {"/tocsin.logs.v1.LogIngestService/Ingest": EVENT}
 CALLERS, PAUSE_SECONDS = 20, 0.04
 
 
 class Instance:
-    """One ingest, as a process; `ports` are those on which it listens first."""
+    """One service, as a process; `ports` are those on which it listens first."""
 
-    def __init__(self, folder: Path, kafka: str, prefix: str, number: int) -> None:
-        self.ports = Ports.free()
-        self._addresses = Addresses(kafka=kafka, postgres="", redis="")
-        self._prefix, self._name = prefix, f"ingest-{number}"
-        self._processes = Processes(folder / str(number))
+    def __init__(self, folder: Path, wiring: Wiring, number: int, service: str = "ingest") -> None:
+        self.service, self.ports = service, wiring.ports
+        self._wiring, self._number = wiring, number
+        self._processes = Processes(folder / f"{service}-{number}")
         self._starter = Starter(self._processes, print)
 
     def start(
@@ -47,40 +50,55 @@ class Instance:
         secure: SecureFiles | None = None,
     ) -> None:
         """Start it, on other ports or with more settings, in place of a process that runs with others."""
-        wiring = Wiring(
-            addresses=self._addresses,
+        wiring = replace(
+            self._wiring,
             ports=ports or self.ports,
-            topic_prefix=self._prefix,
-            # It asks for no certificate, whatever the instance has.
-            external={"kafka": self._addresses.kafka},
-            settings={"INGEST_INSTANCE": self._name, **(settings or {})},
+            # The servers ask for no certificate, whatever the instance has.
+            external=asdict(self._wiring.addresses),
+            settings={f"{self.service.upper()}_INSTANCE": f"{self.service}-{self._number}", **(settings or {})},
             secure=secure,
         )
-        self._starter.start([lambda: system_program("ingest", self._processes, wiring)])
+        self._starter.start([lambda: system_program(self.service, self._processes, wiring)])
 
     def stop(self) -> None:
-        self._processes.stop("ingest")
+        self._processes.stop(self.service)
 
     def kill(self) -> None:
         """End it as a crash would."""
-        self._processes.kill("ingest")
+        self._processes.kill(self.service)
+
+
+def ingest_wiring(kafka: str, prefix: str) -> Wiring:
+    """Return the wiring of an instance of ingest, on free ports."""
+    return Wiring(addresses=Addresses(kafka=kafka, postgres="", redis=""), ports=Ports.free(), topic_prefix=prefix)
 
 
 @contextmanager
 def envoy_before(instances: Sequence[Ports], folder: Path, **more: Any) -> Iterator[int]:
     """Run an Envoy before instances on these ports, and give the port of its edge."""
     addresses = {
-        "ingest": ",".join(f"127.0.0.1:{each.ingest}" for each in instances),
-        "ingest_admin": ",".join(f"127.0.0.1:{each.ingest_admin}" for each in instances),
+        name: ",".join(f"127.0.0.1:{getattr(each, name)}" for each in instances)
+        for service in SERVICES
+        for name in (service, f"{service}_admin")
     }
     with envoy_with_names(folder, **(addresses | more)) as ports:
         yield ports.edge
 
 
 @contextmanager
-def envoy_with_names(folder: Path, *, name_server: int | None = None, **more: Any) -> Iterator[Ports]:
-    """Run an Envoy that asks the name server on this port, the machine's own without one, and give its ports."""
-    ports = Ports.free()
+def envoy_with_names(
+    folder: Path,
+    *,
+    name_server: int | None = None,
+    ports: Ports | None = None,
+    context: ssl.SSLContext | None = None,
+    **more: Any,
+) -> Iterator[Ports]:
+    """Run an Envoy that asks the name server on this port, the machine's own without one, and give its ports.
+
+    With a context it is ready when its edge takes TLS.
+    """
+    ports = ports or Ports.free()
     folder.mkdir(exist_ok=True)
     settings = EnvoySettings(
         **{f"{name}_port": getattr(ports, f"edge_{name}") for name in ("evaluator", "manager", "notifier")},
@@ -98,7 +116,9 @@ def envoy_with_names(folder: Path, *, name_server: int | None = None, **more: An
         subprocess.Popen(envoy_command(config), stdout=log, stderr=log) as envoy,
     ):
         try:
-            Starter(Processes(folder), print).wait_until_ready("ingest", lambda: http_get(ports.edge, "/health"))
+            Starter(Processes(folder), print).wait_until_ready(
+                "ingest", lambda: http_get(ports.edge, "/health", context)
+            )
             yield ports
         finally:
             envoy.terminate()
@@ -133,15 +153,18 @@ def hint(error: Any) -> str:
 
 
 @asynccontextmanager
-async def steady_load(port: int, credentials: grpc.ChannelCredentials | None = None) -> AsyncIterator[Counter[str]]:
-    """Send single events all the time, and count the answers by status."""
+async def steady_load(
+    port: int, credentials: grpc.ChannelCredentials | None = None, calls: Mapping[str, Message] = SINGLE_EVENTS
+) -> AsyncIterator[Counter[str]]:
+    """Make these calls all the time, requests by path, and count the answers by status."""
     answers: Counter[str] = Counter()
     is_over = asyncio.Event()
 
-    async def call_on_and_on(stub: Any) -> None:
+    async def call_on_and_on(channel: grpc.aio.Channel, path: str, request: Message) -> None:
+        call: Any = channel.unary_unary(path, request_serializer=type(request).SerializeToString)
         while not is_over.is_set():
             try:
-                await stub.Ingest(EVENT, timeout=10)
+                await call(request, timeout=10)
             except grpc.aio.AioRpcError as error:
                 answers[f"{error.code().name}{hint(error)}"] += 1
             else:
@@ -151,8 +174,8 @@ async def steady_load(port: int, credentials: grpc.ChannelCredentials | None = N
     target = f"127.0.0.1:{port}"
     opened = grpc.aio.secure_channel(target, credentials) if credentials else grpc.aio.insecure_channel(target)
     async with opened as channel:
-        stub: Any = LogIngestServiceStub(channel)
-        callers = [asyncio.create_task(call_on_and_on(stub)) for _ in range(CALLERS)]
+        made = itertools.islice(itertools.cycle(calls.items()), CALLERS)
+        callers = [asyncio.create_task(call_on_and_on(channel, *each)) for each in made]
         yield answers
         is_over.set()
         await asyncio.gather(*callers)

@@ -12,7 +12,7 @@ import pytest
 from stack.ports import Ports
 from stack.readiness import http_get
 from tests.fakes.name_server import name_server
-from tests.integration.ingest.rolling import CALLERS, Instance, envoy_with_names, steady_load, until
+from tests.integration.ingest.rolling import CALLERS, Instance, envoy_with_names, ingest_wiring, steady_load, until
 
 pytestmark = pytest.mark.integration
 
@@ -22,7 +22,10 @@ ONE, OTHER, THIRD = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
 @pytest.fixture
 def instances(tmp_path: Path, kafka: str, topics: str) -> Iterator[dict[str, Instance]]:
-    found = {host: Instance(tmp_path, kafka, topics, number) for number, host in enumerate((ONE, OTHER, THIRD), 1)}
+    found = {
+        host: Instance(tmp_path, ingest_wiring(kafka, topics), number)
+        for number, host in enumerate((ONE, OTHER, THIRD), 1)
+    }
     yield found
     for each in found.values():
         each.stop()
@@ -66,8 +69,9 @@ async def test_an_instance_behind_a_name_is_found_ejected_and_used_again(
     async with name_server() as (names, name_port):
         names.addresses[NAME] = [ONE, OTHER]
         admin = f"127.0.0.1:{instances[ONE].ports.ingest_admin}"
-        settings = {"ingest": f"{NAME}:{port}", "ingest_admin": admin}
-        opened = envoy_with_names(tmp_path / "envoy", name_server=name_port, **settings)
+        opened = envoy_with_names(
+            tmp_path / "envoy", name_server=name_port, ingest=f"{NAME}:{port}", ingest_admin=admin
+        )
         envoy = await asyncio.to_thread(opened.__enter__)
         try:
             await walk(Cluster(envoy), envoy.edge, instances, start, names.addresses)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.ingest.rolling import Instance, envoy_before, steady_load
+from tests.integration.ingest.rolling import Instance, envoy_before, ingest_wiring, steady_load
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
 def instances(tmp_path: Path, kafka: str, topics: str) -> Iterator[list[Instance]]:
-    found = [Instance(tmp_path, kafka, topics, number) for number in (1, 2)]
+    found = [Instance(tmp_path, ingest_wiring(kafka, topics), number) for number in (1, 2)]
     yield found
     for each in found:
         each.stop()
