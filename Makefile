@@ -98,7 +98,6 @@ exercise: $(READY) names ## kill each part of a system under load, and say what 
 
 failover: $(READY) names ## the same of a system of which each part stands more than once; ARGS="--rounds 10"
 	@$(BIN)/tocsin exercise --replicated $(ARGS)
-	@$(BIN)/tocsin exercise --replicated redis-node $(ARGS)
 
 fuzz: $(READY) names ## send 100,000 hostile inputs to a system; INPUTS=… sends another number
 	TOCSIN_FUZZ_INPUTS=$(or $(INPUTS),100000) $(BIN)/python -m pytest -q tests/fuzz --timeout 0

@@ -15,7 +15,7 @@ import typer
 from cli.client import ExitCode
 from cli.exercise.campaign import run_campaign
 from cli.exercise.probes import REST_ERRORS
-from cli.exercise.replicated import CLUSTER_PARTS, REPLICATED_PARTS, running_replicas
+from cli.exercise.replicated import REPLICATED_PARTS, running_replicas
 from cli.exercise.report import print_rows
 from cli.exercise.single import PARTS, running_single
 from cli.output import OutputFormat, OutputOption, print_to_stderr
@@ -33,8 +33,8 @@ def exercise(
         bool,
         typer.Option(
             "--replicated",
-            help="Two instances of each service, three Kafka brokers, two PostgreSQL and two Redis. "
-            f"The parts are then: {', '.join(REPLICATED_PARTS)}; or {', '.join(CLUSTER_PARTS)}, of a Redis Cluster.",
+            help="Two instances of each service, three Kafka brokers, two PostgreSQL, Redis under Sentinel and as a "
+            f"cluster, one for each manager. The parts are then: {', '.join(REPLICATED_PARTS)}.",
         ),
     ] = False,
     secure: Annotated[
@@ -51,8 +51,8 @@ def exercise(
     """
     if secure and not replicated:
         raise typer.BadParameter("expected --replicated beside it", param_hint="--secure")
-    known = (*REPLICATED_PARTS, *CLUSTER_PARTS) if replicated else PARTS
-    chosen = parts or list(REPLICATED_PARTS if replicated else PARTS)
+    known = REPLICATED_PARTS if replicated else PARTS
+    chosen = parts or list(known)
     for name in chosen:
         if name not in known:
             raise typer.BadParameter(f'found "{name}", expected some of {", ".join(known)}', param_hint="PART")
@@ -61,7 +61,7 @@ def exercise(
     report: Callable[[str], None] = (lambda _: None) if output.is_data else print_step
     running = partial(running_replicas, is_secure=secure) if replicated else running_single
     try:
-        with running(folder, report, chosen) as target:
+        with running(folder, report) as target:
             rows = run_campaign(target, [*chosen] * rounds, report)
     except (*REST_ERRORS, *STACK_ERRORS) as error:
         print_to_stderr(str(error))

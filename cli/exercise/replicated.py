@@ -17,11 +17,9 @@ _ENVOY = "envoy"
 _BROKER, _CONTROLLER = "kafka-broker", "kafka-controller"
 _POSTGRES, _REDIS, _REDIS_NODE = "postgres-primary", "redis-primary", "redis-node"
 _ROLLING, _MACHINE = "rolling-restart", "machine"
-REPLICATED_PARTS = (_BROKER, _CONTROLLER, _POSTGRES, _REDIS, *SERVICES, _ENVOY, _ROLLING, _MACHINE)
+REPLICATED_PARTS = (_BROKER, _CONTROLLER, _POSTGRES, _REDIS, _REDIS_NODE, *SERVICES, _ENVOY, _ROLLING, _MACHINE)
 # What stands on one machine; of the servers it is the one that leads.
 _ON_ONE_MACHINE = (_CONTROLLER, _POSTGRES, _REDIS, *SERVICES, _ENVOY)
-# In place of Redis under Sentinel.
-CLUSTER_PARTS = (_REDIS_NODE,)
 _PROBED_TOPIC = "log-events"
 
 
@@ -66,8 +64,10 @@ class ReplicatedTarget:
             self._servers.start_broker(name)
         elif part == _POSTGRES:
             self._servers.postgres.attach_standby()
-        elif part in (_REDIS, _REDIS_NODE):
+        elif part == _REDIS:
             self._servers.redis.rejoin(name)
+        elif part == _REDIS_NODE:
+            self._servers.redis_cluster.rejoin(name)
         else:
             self._system.start_one(name)
 
@@ -79,8 +79,10 @@ class ReplicatedTarget:
             return self._servers.kafka.controller()
         if part == _POSTGRES:
             return self._servers.postgres.primary
-        if part in (_REDIS, _REDIS_NODE):
+        if part == _REDIS:
             return self._servers.redis.primary()
+        if part == _REDIS_NODE:
+            return self._servers.redis_cluster.primary()
         return f"{part}-{INSTANCES[0]}"
 
     def _restart_all(self) -> InjectedFailure:
@@ -93,13 +95,12 @@ class ReplicatedTarget:
 
 @contextmanager
 def running_replicas(
-    folder: Path, report: Callable[[str], None], parts: Sequence[str], *, is_secure: bool = False
+    folder: Path, report: Callable[[str], None], *, is_secure: bool = False
 ) -> Iterator[ReplicatedTarget]:
-    """Start a system in an empty folder, and stop it at the end; Redis is a cluster if one of the parts is of one.
+    """Start a system in an empty folder, and stop it at the end.
 
     With `is_secure` services and Envoys have certificates, and all calls are made by TLS with a key.
     """
     stop_stack(report, folder=folder, purge=True)
-    is_cluster = not set(CLUSTER_PARTS).isdisjoint(parts)
-    with replicated_system(folder, report, redis_cluster=is_cluster, is_secure=is_secure) as (servers, system):
+    with replicated_system(folder, report, is_secure=is_secure) as (servers, system):
         yield ReplicatedTarget(servers, system, report)

@@ -40,7 +40,7 @@ class SingleTarget:
 
 
 @contextmanager
-def running_single(folder: Path, report: Callable[[str], None], parts: Sequence[str]) -> Iterator[SingleTarget]:  # noqa: ARG001 - as of replicas
+def running_single(folder: Path, report: Callable[[str], None]) -> Iterator[SingleTarget]:
     """Start a system of its own in an empty folder, and stop it at the end."""
     stop_stack(report, folder=folder, purge=True)
     try:

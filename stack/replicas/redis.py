@@ -16,7 +16,7 @@ from stack.starter import Starter
 
 _GROUP = "tocsin"
 _SENTINELS = ("sentinel-1", "sentinel-2", "sentinel-3")
-_NODES = tuple(f"redis-{number}" for number in range(1, 7))
+_NODES = tuple(f"redis-node-{number}" for number in range(1, 7))
 # How long a server does not answer until the others hold it for dead.
 _DOWN_AFTER_MS = 1_000
 _BUS = 10_000
@@ -141,7 +141,7 @@ sentinel failover-timeout {_GROUP} 5000
 
 
 class RedisCluster:
-    """Three primaries and three replicas, named redis-1 to redis-6."""
+    """Three primaries and three replicas, named redis-node-1 to redis-node-6."""
 
     def __init__(self, processes: Processes, starter: Starter, access: RedisAccess | None = None) -> None:
         self._processes = processes

@@ -30,24 +30,27 @@ _IN_SYNC_TIMEOUT = timedelta(seconds=60)
 
 
 class ReplicatedServers:
-    """Three Kafka brokers, a PostgreSQL pair, and Redis under Sentinel or as a cluster."""
+    """Three Kafka brokers, a PostgreSQL pair, Redis under Sentinel for one manager and as a cluster for the other."""
 
-    def __init__(self, processes: Processes, progress: StartupProgress, *, redis_cluster: bool) -> None:
+    def __init__(self, processes: Processes, progress: StartupProgress) -> None:
         self._starter = Starter(processes, progress)
         self.kafka = KafkaBrokers(processes, progress)
         self.postgres = PostgresPair(processes, self._starter)
-        form = RedisCluster if redis_cluster else RedisUnderSentinel
-        self.redis: RedisCluster | RedisUnderSentinel = form(processes, self._starter)
+        self.redis = RedisUnderSentinel(processes, self._starter)
+        self.redis_cluster = RedisCluster(processes, self._starter)
 
-    @property
-    def addresses(self) -> Addresses:
-        """Where they are."""
-        return Addresses(kafka=self.kafka.address, postgres=self.postgres.address, redis=self.redis.address)
+    def addresses(self) -> dict[int, Addresses]:
+        """Return where they are, for the services of each number."""
+        # Redis is a cache: what the managers have there may differ.
+        redis = dict(zip(INSTANCES, (self.redis.address, self.redis_cluster.address), strict=True))
+        kafka, postgres = self.kafka.address, self.postgres.address
+        return {number: Addresses(kafka=kafka, postgres=postgres, redis=url) for number, url in redis.items()}
 
     def start(self) -> None:
         """Start all, and create the topics."""
         self.postgres.start()
         self.redis.start()
+        self.redis_cluster.start()
         self._starter.start(self.kafka.factories())
         self._starter.wait_until_ready("the brokers", self.kafka.check_joined)
         create_topics(self.kafka.address, replicas=_REPLICAS)
@@ -64,7 +67,7 @@ class ReplicatedSystem:
     def __init__(
         self,
         processes: Processes,
-        addresses: Addresses,
+        addresses: Mapping[int, Addresses],
         progress: StartupProgress,
         secure: SecureFiles | None = None,
     ) -> None:
@@ -85,7 +88,7 @@ class ReplicatedSystem:
         self._starter.start([self._factory(service, number) for service in SERVICES for number in INSTANCES])
         self.wait_until_reachable()
         if self.secure is not None:
-            key = create_first_key({"MANAGER_DATABASE_URL": self._addresses.postgres}, name="exercise")
+            key = create_first_key({"MANAGER_DATABASE_URL": self._addresses[1].postgres}, name="exercise")
             write_secret(self.secure.admin_key, key.text)
 
     def wait_until_reachable(self) -> None:
@@ -133,10 +136,10 @@ class ReplicatedSystem:
         ports = dataclasses.replace(self.ports[number], **sinks)
         # The servers know no certificates and passwords.
         return Wiring(
-            addresses=self._addresses,
+            addresses=self._addresses[number],
             ports=ports,
             settings=settings,
-            external=dataclasses.asdict(self._addresses),
+            external=dataclasses.asdict(self._addresses[number]),
             secure=self.secure,
         )
 
@@ -150,7 +153,7 @@ class ReplicatedSystem:
 
 @contextmanager
 def replicated_system(
-    folder: Path, progress: StartupProgress, *, redis_cluster: bool = False, is_secure: bool = False
+    folder: Path, progress: StartupProgress, *, is_secure: bool = False
 ) -> Iterator[tuple[ReplicatedServers, ReplicatedSystem]]:
     """Start servers and services, and stop all of them at the end, also when the caller is killed.
 
@@ -162,10 +165,10 @@ def replicated_system(
         secure.prepare(present_time())
     processes = Processes(folder)
     with guarded(folder):
-        servers = ReplicatedServers(processes, progress, redis_cluster=redis_cluster)
+        servers = ReplicatedServers(processes, progress)
         try:
             servers.start()
-            system = ReplicatedSystem(processes, servers.addresses, progress, secure)
+            system = ReplicatedSystem(processes, servers.addresses(), progress, secure)
             system.start()
             yield servers, system
         finally:

@@ -107,20 +107,17 @@ def test_the_parts_of_a_replicated_system_are_others() -> None:
     assert 'found "redis"' in str(done.exception or done.output) + done.stderr
 
 
-@pytest.mark.parametrize(("part", "is_cluster"), [("redis-primary", False), ("redis-node", True)])
-def test_redis_is_a_cluster_when_one_of_its_nodes_is_to_fail(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, part: str, *, is_cluster: bool
-) -> None:
-    started: dict[str, Any] = {}
+def test_the_replicated_system_stands_in_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started: list[Any] = []
 
-    def start(*_: object, **how: object) -> None:
-        started.update(how)
+    def start(folder: Path, *_: object, **how: object) -> None:
+        started.append((folder, how))
         raise StartError("enough seen")
 
     monkeypatch.setattr(replicated, "replicated_system", start)
     monkeypatch.setenv("TOCSIN_RUN", str(tmp_path / "run"))
-    done = CliRunner().invoke(app, ["exercise", "--replicated", part])
-    assert (done.exit_code, started) == (1, {"redis_cluster": is_cluster, "is_secure": False})
+    done = CliRunner().invoke(app, ["exercise", "--replicated", "--secure", "redis-primary", "redis-node"])
+    assert (done.exit_code, started) == (1, [(tmp_path / "run-exercise", {"is_secure": True})])
 
 
 def test_certificates_are_for_a_replicated_system() -> None:
