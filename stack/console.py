@@ -33,7 +33,7 @@ STACK_ERRORS = (
 
 _NOT_ENCRYPTED = (
     "Not encrypted, and reached from this machine alone: PostgreSQL and Redis, which ask for a password; Envoy's"
-    " administration; the local sinks."
+    " administration; the local sinks; its connection to ingest, a socket that this user alone can open."
 )
 _NOT_AUTHENTICATED = (
     "Reached from this machine alone, by everybody on it: no service asks for a key, and nothing is encrypted."

@@ -23,11 +23,13 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from services.access.methods import own_methods
 from services.chassis.failures import DOMAIN
+from services.chassis.peers import SOCKET_SCHEME
 from services.chassis.settings import (
     SettingsError,
     address_or_nothing,
     addresses,
     check_authentication,
+    check_socket,
     is_loopback,
     load_settings,
     setting,
@@ -45,7 +47,7 @@ from stack.envoy_access import (
     token_filter,
 )
 from stack.envoy_refusals import refusal_log
-from stack.envoy_tls import CertificatePaths, EnvoyCertificates, add_certificates, secret_files
+from stack.envoy_tls import CertificatePaths, EnvoyCertificates, add_certificates, has_sockets, secret_files
 
 _ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = _ROOT / "envoy"
@@ -57,6 +59,20 @@ _REFUSALS = ("methods.lua", "refusals.lua")
 
 def _instances(what: str, default: str) -> Any:
     return setting(f"{what}, host:port; several instances with commas.", default=default, check=addresses)
+
+
+def _server(what: str, default: str) -> Any:
+    about = "host:port, or unix: and the path of its GATEWAY_SOCKET; several instances with commas"
+    return setting(f"{what}, {about}.", default=default, check=_addresses_or_sockets)
+
+
+def _addresses_or_sockets(value: str) -> None:
+    for item in value.split(","):
+        path = item.removeprefix(SOCKET_SCHEME)
+        if path == item:
+            addresses(item)
+        else:
+            check_socket(path)
 
 
 def _anonymous(value: str) -> None:
@@ -76,13 +92,13 @@ class EnvoySettings:
     notifier_port: int = setting("Port for the notifier alone.", default=8083)
     mesh_port: int = setting("Port for calls between services.", default=10000)
     admin_port: int = setting("Port of Envoy's own administration, on the loopback interface.", default=9901)
-    ingest: str = _instances("The ingest service's gRPC server", "127.0.0.1:50051")
+    ingest: str = _server("The ingest service's gRPC server", "127.0.0.1:50051")
     ingest_admin: str = _instances("Its admin port", "127.0.0.1:9101")
-    evaluator: str = _instances("The evaluator's gRPC server", "127.0.0.1:50052")
+    evaluator: str = _server("The evaluator's gRPC server", "127.0.0.1:50052")
     evaluator_admin: str = _instances("Its admin port", "127.0.0.1:9102")
-    manager: str = _instances("The manager's gRPC server", "127.0.0.1:50053")
+    manager: str = _server("The manager's gRPC server", "127.0.0.1:50053")
     manager_admin: str = _instances("Its admin port", "127.0.0.1:9103")
-    notifier: str = _instances("The notifier's gRPC server", "127.0.0.1:50054")
+    notifier: str = _server("The notifier's gRPC server", "127.0.0.1:50054")
     notifier_admin: str = _instances("Its admin port", "127.0.0.1:9104")
     otlp: str = setting(
         "Where spans go, host:port of an OTLP gRPC receiver; empty: nowhere.", default="", check=address_or_nothing
@@ -264,6 +280,12 @@ def render_config(settings: EnvoySettings, folder: Path = Path()) -> str:
     }
     config = _filled("envoy.yaml", values)
     del config["shared"]
+    for cluster in config["static_resources"]["clusters"]:
+        if has_sockets(cluster):
+            # No name to resolve, and no TCP.
+            del cluster["cluster_type"]
+            cluster.pop("upstream_connection_options", None)
+            cluster["type"] = "STATIC"
     add_certificates(config, settings.certificates, folder.absolute(), _SERVICES)
     return json.dumps(config, indent=1)
 
@@ -316,11 +338,15 @@ def _filled(name: str, values: Mapping[str, object]) -> dict[str, Any]:
 
 def _endpoints(cluster: str, addresses: str) -> str:
     """Return a cluster's instances, as JSON: one for each address, and for each that a host name resolves to."""
-    found = []
-    for address in addresses.split(","):
-        host, port = split_address(address)
-        found.append({"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}})
+    found = [{"endpoint": {"address": _endpoint(address)}} for address in addresses.split(",")]
     return json.dumps({"cluster_name": cluster, "endpoints": [{"lb_endpoints": found}]})
+
+
+def _endpoint(address: str) -> dict[str, Any]:
+    if address.startswith(SOCKET_SCHEME):
+        return {"pipe": {"path": address.removeprefix(SOCKET_SCHEME)}}
+    host, port = split_address(address)
+    return {"socket_address": {"address": host, "port_value": port}}
 
 
 def _tracing(otlp: str) -> str:

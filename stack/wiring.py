@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
+from services.chassis.peers import SOCKET_SCHEME
 from stack.ports import Ports
 from stack.postgres import as_user
 from stack.secure_files import SecureFiles
@@ -159,7 +160,7 @@ def _database(name: str, wiring: Wiring) -> dict[str, str]:
 
 
 def _server_logins(name: str, wiring: Wiring, secure: SecureFiles) -> dict[str, str]:
-    """Return how a service proves who it is to the servers that are started here."""
+    """Return how a service proves who it is to the servers that are started here, and where it knows Envoy."""
     own = secure.certificate(name)
     files = {"kafka": {"KAFKA_CA": own.ca, "KAFKA_CERTIFICATE": own.certificate, "KAFKA_KEY": own.key}}
     if name in {"manager", "notifier"}:
@@ -169,6 +170,8 @@ def _server_logins(name: str, wiring: Wiring, secure: SecureFiles) -> dict[str, 
         }
     if name == "manager":
         files["redis"] = {"REDIS_PASSWORD_FILE": secure.redis_password}
+    if name == "ingest" and (path := _ingest_socket(wiring.ports, secure)):
+        files["envoy"] = {"GATEWAY_SOCKET": path}
     return {
         f"{name.upper()}_{setting}": str(path)
         for server, settings in files.items()
@@ -194,7 +197,16 @@ def gateway_environ(wiring: Wiring, access_log: Path) -> dict[str, str]:
         settings[name.upper()] = f"127.0.0.1:{getattr(ports, name)}"
         settings[f"{name.upper()}_ADMIN"] = f"127.0.0.1:{getattr(ports, f'{name}_admin')}"
     environ = {f"GATEWAY_{key}": str(value) for key, value in settings.items()}
-    return environ if wiring.secure is None else environ | wiring.secure.gateway_environ()
+    if wiring.secure is None:
+        return environ
+    if path := _ingest_socket(ports, wiring.secure):
+        environ["GATEWAY_INGEST"] = f"{SOCKET_SCHEME}{path}"
+    return environ | wiring.secure.gateway_environ()
+
+
+def _ingest_socket(ports: Ports, secure: SecureFiles) -> Path | None:
+    """Return where Envoy reaches ingest: for events, which come in bulk, TLS takes a third of both programs' CPU."""
+    return secure.socket(f"ingest-{ports.ingest}")
 
 
 def python_environ() -> dict[str, str]:

@@ -1,9 +1,11 @@
 """The gRPC server of a service, with health and reflection."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import structlog
@@ -14,7 +16,8 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from services.chassis.callers import Guard
 from services.chassis.health import Health
 from services.chassis.interceptors import ServerInterceptor
-from services.chassis.settings import ProcessSettings, split_address
+from services.chassis.peers import SOCKET_SCHEME
+from services.chassis.settings import ProcessSettings, SettingsError, split_address
 from services.chassis.tls import TlsFiles, server_credentials
 
 log = structlog.get_logger()
@@ -88,7 +91,10 @@ async def grpc_server(
 
 
 def _listen(server: grpc.aio.Server, process: ProcessSettings) -> tuple[int, int | None]:
-    """Open the addresses of the settings, and return their ports."""
+    """Open the addresses of the settings, and return their ports; raise SettingsError for a socket open to others."""
+    if process.gateway_socket:
+        _check_folder(Path(process.gateway_socket).parent)
+        server.add_insecure_port(f"{SOCKET_SCHEME}{process.gateway_socket}")
     if not process.tls.is_on:
         return server.add_insecure_port(_address_of(process.listen)), None
     files = TlsFiles(process.tls)
@@ -97,6 +103,15 @@ def _listen(server: grpc.aio.Server, process: ProcessSettings) -> tuple[int, int
         return bound, None
     log.warning("plaintext_accepted", listen=process.plaintext_listen)
     return bound, server.add_insecure_port(_address_of(process.plaintext_listen))
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        found = folder.stat()
+    except OSError as error:
+        raise SettingsError([f"gateway_socket: {folder} cannot be used: {error.strerror}"]) from None
+    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise SettingsError([f"gateway_socket: {folder} must belong to this user, and nobody else may have access"])
 
 
 def _address_of(listen: str) -> str:

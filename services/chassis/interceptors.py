@@ -205,7 +205,7 @@ class _ContextCall:
 
     @cached_property
     def peer_identity(self) -> str:
-        return peer_identity(self._context.auth_context()) or ""
+        return peer_identity(self._context.auth_context(), self._context.peer()) or ""
 
     @property
     def peer_address(self) -> str:

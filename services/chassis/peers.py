@@ -7,6 +7,9 @@ TRUST_DOMAIN = "spiffe://tocsin"
 # another program may well be valid for the same address.
 GATEWAY_NAME = "gateway.tocsin.internal"
 
+# In front of a socket's path, as gRPC writes it.
+SOCKET_SCHEME = "unix:"
+
 _SERVICE = f"{TRUST_DOMAIN}/service/"
 _URI_KEY = "peer_uri"
 
@@ -16,12 +19,16 @@ def service_identity(name: str) -> str:
     return f"{_SERVICE}{name}"
 
 
-def peer_identity(auth_context: Mapping[str, Iterable[bytes]] | None) -> str | None:
+def peer_identity(auth_context: Mapping[str, Iterable[bytes]] | None, address: str = "") -> str | None:
     """Return the identity of a call's peer, from the server's context; None without a certificate or an identity.
+
+    An `address` that is a Unix socket's is Envoy's: a service listens on none but GATEWAY_SOCKET.
 
     gRPC has verified the certificate by the authorities that the server trusts. A certificate with several identities
     says nothing about which one calls, so it has none.
     """
+    if address.startswith(SOCKET_SCHEME):
+        return service_identity("gateway")
     found = [uri.decode("utf-8", "replace") for uri in (auth_context or {}).get(_URI_KEY, ())]
     return _only_identity(found)
 

@@ -55,6 +55,8 @@ __all__ = [
 ]
 
 _MAX_PORT = 65_535
+# The kernel's limit, less the zero at the end.
+MAX_SOCKET_PATH_BYTES = 107
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _AUTHENTICATION = ("off", "required")
 
@@ -85,6 +87,17 @@ def address_or_nothing(value: str) -> None:
     """Check that a setting is host:port or empty."""
     if value:
         address(value)
+
+
+def check_socket(value: str) -> None:
+    """Check that a setting is a path at which a Unix socket can be."""
+    if not value.startswith("/") or len(value.encode()) > MAX_SOCKET_PATH_BYTES:
+        raise ValueError(f"must be an absolute path of at most {MAX_SOCKET_PATH_BYTES} bytes")
+
+
+def _socket_or_nothing(value: str) -> None:
+    if value:
+        check_socket(value)
 
 
 def _level(value: str) -> None:
@@ -176,6 +189,13 @@ class ProcessSettings:
         "A second address of /metrics and /health, without TLS, for the same time; empty: none.",
         default="",
         check=address_or_nothing,
+    )
+
+    gateway_socket: str = setting(
+        "Path of a Unix socket for Envoy on the same machine, without TLS: whoever opens it counts as Envoy, so only"
+        " this user may have access to its folder. Empty: none.",
+        default="",
+        check=_socket_or_nothing,
     )
 
     def __post_init__(self) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from docs.rest_lua import lua_tables
-from stack.envoy import TEMPLATES, EnvoySettings, main, write_config
+from services.chassis.settings import SettingsError, load_settings
+from stack.envoy import PREFIX, TEMPLATES, EnvoySettings, main, write_config
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
@@ -148,3 +149,19 @@ def test_filters_of_what_is_off_are_off(tmp_path: Path, *, is_on: bool) -> None:
     names = ("local_ratelimit", "jwt_authn", "rbac")
     expected = ["tocsin.anonymous", *(f"envoy.filters.http.{name}" for name in names)]
     assert chosen_by_settings == dict.fromkeys(expected, not is_on)
+
+
+def test_a_service_with_a_socket_is_reached_without_tls_and_the_others_with_it(tmp_path: Path) -> None:
+    mesh: dict[str, Any] = {"mesh_certificate": "m/c.pem", "mesh_key": "m/k.pem", "mesh_ca": "m/ca.pem"}
+    path = write_config(EnvoySettings(ingest="unix:/run/ingest.sock", **mesh), tmp_path)
+    clusters = {each["name"]: each for each in json.loads(path.read_text())["static_resources"]["clusters"]}
+    (instance,) = clusters["ingest"]["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert instance["endpoint"]["address"] == {"pipe": {"path": "/run/ingest.sock"}}
+    assert (clusters["ingest"]["type"], "transport_socket" in clusters["ingest"]) == ("STATIC", False)
+    assert all("transport_socket" in clusters[name] for name in ("ingest_admin", "manager", "refusals"))
+
+
+@pytest.mark.parametrize("address", ["unix:ingest.sock", "unix:", "unix:/" + "d" * 107, "127.0.0.1"])
+def test_a_service_is_reached_at_host_and_port_or_by_an_absolute_path(address: str) -> None:
+    with pytest.raises(SettingsError, match="GATEWAY_INGEST"):
+        load_settings(EnvoySettings, PREFIX, {"GATEWAY_INGEST": f"127.0.0.1:1,{address}"})
