@@ -36,8 +36,10 @@ log = structlog.get_logger()
 
 _IDLE_CHECK_SECONDS = 1.0
 _MAX_LINKS = 32
-# How often is committed what was sent of blocks that are not complete.
+# How often is committed what was sent of blocks that are not complete, and after which rows at once: to send them again
+# would cost more.
 _COMMIT_SECONDS = 1.0
+_MANY_ROWS = 5_000
 # Where one rule after the other is written, the current blocks begin again only so often.
 _BEGIN_AGAIN_SECONDS = 5.0
 
@@ -281,7 +283,8 @@ class MatchWorker(StageWorker):
         for source in self._sources.values():
             source.mark_counted()
             self._delivered[source.partition] = self._sent(source)
-        if any(each.offset > self._committed[partition].offset for partition, each in self._delivered.items()):
+        has_ended = any(each.offset > self._committed[partition].offset for partition, each in self._delivered.items())
+        if has_ended or rows.written > _MANY_ROWS:
             await self._commit()
         return rows
 

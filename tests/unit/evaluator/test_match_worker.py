@@ -20,6 +20,7 @@ from services.evaluator.core.records import BLOCK_RECORDS
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import LogFetch
+from services.evaluator.worker import match
 from services.evaluator.worker.match import MatchLimits, MatchWorker
 from services.evaluator.worker.rule_supervisor import RuleSupervisor
 from services.rule_language.rule import Rule
@@ -128,6 +129,20 @@ async def test_what_was_sent_of_a_block_is_committed_once_a_second_also_when_not
     await loop.bring(GOOD, first=3, seconds=0.3)
     await loop.worker.finish()
     assert loop.committed()[-1] == (0, 4)
+
+
+async def test_what_was_sent_of_a_block_is_committed_at_once_if_it_is_much(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(match, "_MANY_ROWS", 1)
+    await loop.bring(assigned=0)
+    two = LogBatch(
+        events=[LogEvent(service=each, level=LogEvent.ERROR, message="no") for each in "ab"]
+    ).SerializeToString()
+    await loop.bring(GOOD, seconds=0.3)
+    assert loop.committed() == []
+    await loop.bring(two, first=1, seconds=0.3)
+    assert loop.committed() == [(0, 2)]
 
 
 async def test_a_flush_that_failed_is_not_committed_as_sent(loop: Loop) -> None:
