@@ -277,4 +277,4 @@ def test_folded_totals_of_a_revision_share_a_window_that_closes_with_them() -> N
     assert windows.folded(totals.number, 3) is folded
     assert windows.folded(totals.number, 4) is not folded
     windows.close(totals)
-    assert not windows.are_open().any()
+    assert not numbering.are_open(windows).any()

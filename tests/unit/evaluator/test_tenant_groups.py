@@ -177,4 +177,4 @@ def test_a_closed_window_of_a_snapshot_keeps_what_is_beyond_its_limit_and_limits
     again = WindowStage.restored(FRESH, (), SECOND_NS, snapshot=snapshot, limit=THREE)
     again.update_rules(RuleSet.of(1, [COUNT]), 0)
     assert any(entry is not None and entry.overflow_of for entry in snapshot.table.windows)
-    assert again.windows.table.windows.room > 0
+    assert again.windows.table.windows.panes.room > 0

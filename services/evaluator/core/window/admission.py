@@ -10,7 +10,7 @@ from services.evaluator.core.match.events import Ints, RowMask
 from services.evaluator.core.records import Group
 from services.evaluator.core.window.code_index import NO_SLOT
 from services.evaluator.core.window.group_limit import GroupLimitKind
-from services.evaluator.core.window.numbering import Window
+from services.evaluator.core.window.numbering import NO_WINDOW, Window
 from services.evaluator.core.window.pane_table import PaneTable
 from services.evaluator.core.window.tenant_groups import TenantRoom
 
@@ -45,10 +45,10 @@ def place_rows(
     """
     own = np.array([window.number for window in windows], dtype=np.int64)
     numbers = own[places]
-    near = np.zeros(table.windows.size, dtype=bool)
+    near = np.zeros(len(table.windows), dtype=bool)
     near[[admission.window.number for admission in admissions]] = True
     rows = np.flatnonzero(near[numbers])
-    overflows = table.windows.overflows(own)
+    overflows = _overflows(table, own)
     beyond = table.find(overflows[places[rows]], groups[rows]) != NO_SLOT
     is_open = np.array([window.is_open for window in windows], dtype=bool)
     new = rows[~beyond & is_open[places[rows]]]
@@ -57,13 +57,19 @@ def place_rows(
     for number in distinct_integers(numbers[new[refused]]).tolist():
         table.windows.overflow(table.windows[number])
     rows = np.concatenate([rows[beyond], new[refused]])
-    numbers[rows] = table.windows.overflows(own)[places[rows]]
+    numbers[rows] = _overflows(table, own)[places[rows]]
     return numbers
+
+
+def _overflows(table: PaneTable, numbers: Ints) -> Ints:
+    """Return the number of the overflow of each window; NO_WINDOW where there is none."""
+    found = (table.windows[number].overflow for number in numbers.tolist())
+    return np.array([NO_WINDOW if each is None else each.number for each in found], dtype=np.int64)
 
 
 def _refused(table: PaneTable, admissions: Sequence[Admission], numbers: Ints, groups: Ints) -> RowMask:
     """Return which of these rows, none of which has a pane, get none; give panes to the groups of the others."""
-    takes_none = np.zeros(table.windows.size, dtype=bool)
+    takes_none = np.zeros(len(table.windows), dtype=bool)
     takes_none[[each.window.number for each in admissions if each.takes_none]] = True
     refused: RowMask = takes_none[numbers]
     undecided = np.flatnonzero(~refused)
@@ -111,7 +117,7 @@ def _are_admitted(table: PaneTable, admission: Admission, groups: Ints, tenants:
 def _room(table: PaneTable, admission: Admission) -> int:
     """Return how many more groups may have panes in the window, and in that of its totals."""
     windows = [window for window in (admission.window, admission.totals) if window is not None]
-    return max(min(table.windows.room_in(window) for window in windows), 0)
+    return max(int(table.windows.panes.rooms_in(np.array([window.number for window in windows])).min()), 0)
 
 
 def _tenant_room(table: PaneTable, admission: Admission, tenants: TenantRoom) -> int:
@@ -120,7 +126,7 @@ def _tenant_room(table: PaneTable, admission: Admission, tenants: TenantRoom) ->
 
 
 def _panes(table: PaneTable, window: Window) -> int:
-    return int(table.windows.panes_in(np.array([window.number]))[0])
+    return int(table.windows.panes.groups_in(np.array([window.number]))[0])
 
 
 def _have_panes(table: PaneTable, window: Window | None, groups: Ints) -> RowMask:

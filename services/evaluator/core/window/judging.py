@@ -81,7 +81,7 @@ def joined(parts: Sequence[Candidates]) -> Candidates:
 
 def all_panes(table: PaneTable, windows: Sequence[JudgedWindow]) -> Candidates:
     """Return every group of these windows, and of the totals that they read where a rule may fire without more."""
-    place_of = np.zeros(table.windows.size, dtype=np.int64)
+    place_of = np.zeros(len(table.windows), dtype=np.int64)
     place_of[[window.number for window in windows]] = np.arange(len(windows))
     slots, numbers, groups = table.panes_of([number for window in windows if (number := window.number)])
     parts = [Candidates(windows=windows, places=place_of[numbers], groups=groups, slots=slots)]

@@ -1,6 +1,6 @@
 """Numbers of windows and groups: panes are found by them, in arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import starmap
 from typing import NamedTuple
@@ -79,6 +79,55 @@ class WindowEntry(NamedTuple):
 _NO_WINDOW = Window(number=NO_WINDOW, selection=("", 1), start_ns=0, first_offset=0, is_open=False)
 
 
+class PaneCounts:
+    """How many panes each window has, and how many it may have, by the numbers of windows. Changed in place."""
+
+    def __init__(self, size: int) -> None:
+        """Begin without panes, and without limits."""
+        self._panes = np.zeros(size, dtype=np.int64)
+        self._max_panes = np.full(size, UNLIMITED)
+
+    def begin(self, number: int) -> None:
+        """Begin with a window that has no panes and no limit."""
+        self._panes, self._max_panes = grown(self._panes, number + 1, 0), grown(self._max_panes, number + 1, UNLIMITED)
+        self._panes[number], self._max_panes[number] = 0, UNLIMITED
+
+    def limit(self, number: int, max_panes: int) -> None:
+        """Set how many panes a window may have."""
+        self._max_panes[number] = max_panes
+
+    def add(self, windows: Ints) -> None:
+        """Count new panes, given the window of each."""
+        self._panes += self.of(windows)
+
+    def recount(self, windows: Ints) -> None:
+        """Count the panes that are left, given the window of each."""
+        self._panes = self.of(windows)
+
+    def of(self, windows: Ints) -> Ints:
+        """Return for each number how often it is among these."""
+        return np.bincount(windows, minlength=len(self._panes))
+
+    def rooms_in(self, numbers: Ints) -> Ints:
+        """Return how many more panes each of these windows may have."""
+        rooms: Ints = self._max_panes[numbers] - self._panes[numbers]
+        return rooms
+
+    def groups_in(self, numbers: Ints) -> Ints:
+        """Return how many panes each of these open windows has, without that of `~other`."""
+        is_full = self._max_panes[numbers] <= 0
+        return self._panes[numbers] - is_full
+
+    def limited(self) -> Ints:
+        """Return the numbers of the windows that have a limit: open ones."""
+        return np.flatnonzero(self._max_panes < UNLIMITED)
+
+    @property
+    def room(self) -> int:
+        """How many more panes each window may have at least."""
+        return int((self._max_panes - self._panes).min())
+
+
 class WindowNumbers:
     """The windows of a partition by their numbers, which are used again once nothing refers to them.
 
@@ -90,10 +139,9 @@ class WindowNumbers:
         self._windows: list[Window] = [_NO_WINDOW, *starmap(_window_of, enumerate(entries, start=1))]
         self._free: list[int] = [number for number, entry in enumerate(entries, start=1) if entry is None]
         self._by_start: dict[tuple[SelectionKey, int], Window] = {}
-        # Of each number how many panes the window has, how many it may have, and whose overflow it is.
-        self._panes = np.zeros(self.size, dtype=np.int64)
-        self._max_panes = np.full(self.size, UNLIMITED)
-        self._owners = np.zeros(self.size, dtype=np.int64)
+        self.panes = PaneCounts(len(self))
+        # Of each number whose overflow the window is.
+        self._owners = np.zeros(len(self), dtype=np.int64)
         for entry, window in zip(entries, self._windows[1:], strict=True):
             if entry is not None and entry.is_listed:
                 self._by_start[entry.key] = window
@@ -125,10 +173,13 @@ class WindowNumbers:
             for window in self._windows[1:]
         )
 
-    @property
-    def size(self) -> int:
-        """The first number that was never used."""
+    def __len__(self) -> int:
+        """Return the first number that was never used."""
         return len(self._windows)
+
+    def __iter__(self) -> Iterator[Window]:
+        """Return all windows, in the order of their numbers from 0 on."""
+        return iter(self._windows)
 
     def find(self, selection: SelectionKey, start_ns: int) -> Window | None:
         """Return the window of a selection that starts there."""
@@ -157,50 +208,14 @@ class WindowNumbers:
             )
         return window.overflow
 
-    def overflows(self, numbers: Ints) -> Ints:
-        """Return the number of the overflow of each window; NO_WINDOW where there is none."""
-        found = (self[number].overflow for number in numbers.tolist())
-        return np.array([NO_WINDOW if each is None else each.number for each in found], dtype=np.int64)
-
     def close(self, window: Window, *, is_forgotten: bool = False) -> None:
         """Close a window: its rows are late from now on, or begin another one if it is forgotten."""
         for each in (window, window.overflow, *window.by_revision.values()):
             if each is not None:
                 each.is_open, each.is_forgotten = False, is_forgotten
-                self._max_panes[each.number] = UNLIMITED
+                self.panes.limit(each.number, UNLIMITED)
         if is_forgotten:
             del self._by_start[window.selection, window.start_ns]
-
-    def add_panes(self, windows: Ints) -> None:
-        """Count new panes, given the window of each."""
-        self._panes += np.bincount(windows, minlength=len(self._panes))
-
-    def limit(self, window: Window, max_panes: int) -> None:
-        """Set how many panes an open window may have: no further ones once a group was beyond its limit."""
-        self._max_panes[window.number] = max_panes if window.overflow is None else 0
-
-    def room_in(self, window: Window) -> int:
-        """Return how many more panes a window may have."""
-        return int(self._max_panes[window.number] - self._panes[window.number])
-
-    def rooms_in(self, numbers: Ints) -> Ints:
-        """Return how many more panes each of these windows may have."""
-        rooms: Ints = self._max_panes[numbers] - self._panes[numbers]
-        return rooms
-
-    def panes_in(self, numbers: Ints) -> Ints:
-        """Return how many panes each of these open windows has, without that of `~other`."""
-        is_full = self._max_panes[numbers] <= 0
-        return self._panes[numbers] - is_full
-
-    def limited(self) -> Ints:
-        """Return the numbers of the open windows that have a limit."""
-        return np.flatnonzero(self._max_panes[: self.size] < UNLIMITED)
-
-    @property
-    def room(self) -> int:
-        """How many more panes each window may have at least."""
-        return int((self._max_panes - self._panes).min())
 
     @property
     def owners(self) -> Ints:
@@ -211,19 +226,11 @@ class WindowNumbers:
         """Return the window with this number."""
         return self._windows[number]
 
-    def are_open(self) -> RowMask:
-        """Return for each number whether its window is open."""
-        return np.array([window.is_open for window in self._windows])
-
-    def are_forgotten(self) -> RowMask:
-        """Return for each number whether its window is gone with all its rows."""
-        return np.array([window.is_forgotten for window in self._windows])
-
     def retire(self, panes: Ints) -> None:
         """Use the numbers of closed windows again, except those of the panes that are left, given by their windows."""
-        self._panes = np.bincount(panes, minlength=len(self._panes))
+        self.panes.recount(panes)
         # A window stays as long as its overflow.
-        used = (self._panes > 0) | (np.bincount(self._owners[panes], minlength=len(self._panes)) > 0)
+        used = (self.panes.of(panes) > 0) | (self.panes.of(self._owners[panes]) > 0)
         for number, window in enumerate(self._windows):
             if window is not _NO_WINDOW and not window.is_open and not used[number]:
                 self._windows[number] = _NO_WINDOW
@@ -236,20 +243,31 @@ class WindowNumbers:
         window.overflow = overflow
         self._owners[overflow.number] = window.number
         if window.is_open:
-            self._max_panes[window.number] = min(int(self._max_panes[window.number]), 0)
+            # No further ones once a group was beyond the limit.
+            self.panes.limit(window.number, 0)
         return overflow
 
     def _new(self, selection: SelectionKey, start_ns: int, offset: int, *, is_open: bool) -> Window:
         number = self._free.pop() if self._free else len(self._windows)
         if number == len(self._windows):
             self._windows.append(_NO_WINDOW)
-            self._panes, self._owners = grown(self._panes, self.size, 0), grown(self._owners, self.size, NO_WINDOW)
-            self._max_panes = grown(self._max_panes, self.size, UNLIMITED)
-        self._panes[number], self._max_panes[number], self._owners[number] = 0, UNLIMITED, NO_WINDOW
+            self._owners = grown(self._owners, len(self), NO_WINDOW)
+        self.panes.begin(number)
+        self._owners[number] = NO_WINDOW
         window = self._windows[number] = Window(
             number=number, selection=selection, start_ns=start_ns, first_offset=offset, is_open=is_open
         )
         return window
+
+
+def are_open(windows: WindowNumbers) -> RowMask:
+    """Return for each number whether its window is open."""
+    return np.array([window.is_open for window in windows])
+
+
+def are_forgotten(windows: WindowNumbers) -> RowMask:
+    """Return for each number whether its window is gone with all its rows."""
+    return np.array([window.is_forgotten for window in windows])
 
 
 def _window_of(number: int, entry: WindowEntry | None) -> Window:

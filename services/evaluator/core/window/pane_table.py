@@ -21,7 +21,15 @@ from services.evaluator.core.window.code_index import NO_SLOT, CodeIndex, grown
 from services.evaluator.core.window.column_condition import NumberColumns
 from services.evaluator.core.window.group_limit import DEFAULT_LIMIT, GroupLimit
 from services.evaluator.core.window.growing_blocks import BlockColumns, GrowingBlocks, NewRows
-from services.evaluator.core.window.numbering import NO_WINDOW, GroupNumbers, Window, WindowEntry, WindowNumbers
+from services.evaluator.core.window.numbering import (
+    NO_WINDOW,
+    GroupNumbers,
+    Window,
+    WindowEntry,
+    WindowNumbers,
+    are_forgotten,
+    are_open,
+)
 from services.evaluator.core.window.other_group import OtherGroups
 from services.evaluator.core.window.sample_log import SampleColumns, SampleLog
 from services.evaluator.core.window.tenant_groups import TenantGroups
@@ -105,7 +113,7 @@ class PaneTable:
         # The rules that read the totals of each bucketing.
         self.readers: Mapping[str, Sequence[str]] = {}
         self._index = CodeIndex(columns.codes if columns else None)
-        self.windows.add_panes(self._index.codes[1:] >> GROUP_BITS)
+        self.windows.panes.add(self._index.codes[1:] >> GROUP_BITS)
         self._folded = Aggregates.of(columns.folded) if columns else Aggregates()
         self._growing = GrowingBlocks(columns.blocks if columns else None)
         self._samples = SampleLog(columns.samples if columns else None)
@@ -129,14 +137,14 @@ class PaneTable:
             return self._index.find(codes)
         size = len(self._index)
         slots = self._index.find_or_add(codes)
-        self.windows.add_panes(self._index.codes[size:] >> GROUP_BITS)
+        self.windows.panes.add(self._index.codes[size:] >> GROUP_BITS)
         self._folded.grow(len(self._index))
         return slots
 
     def panes_of(self, windows: Iterable[int]) -> tuple[Ints, Ints, Ints]:
         """Return the slots of all panes of windows, given by their numbers, and the window and group of each."""
         codes = self._index.codes
-        slots = np.flatnonzero(_marked(np.array(list(windows), dtype=np.int64), self.windows.size)[codes >> GROUP_BITS])
+        slots = np.flatnonzero(_marked(np.array(list(windows), dtype=np.int64), len(self.windows))[codes >> GROUP_BITS])
         slots = slots[slots != NO_SLOT]
         return slots, codes[slots] >> GROUP_BITS, codes[slots] & _GROUP_MASK
 
@@ -179,7 +187,7 @@ class PaneTable:
         rows = growing.end(source)
         fields = growing.take(rows, ("slots", "matched_by"))
         windows = self._index.codes[fields["slots"]] >> GROUP_BITS
-        is_kept = self.windows.are_open()[windows]
+        is_kept = are_open(self.windows)[windows]
         rows, slots = rows[is_kept], fields["slots"][is_kept].astype(np.int64)
         owners = self.windows.owners[windows[is_kept]]
         # What is beyond the limit is in the numbers of `~other` already.
@@ -235,13 +243,13 @@ class PaneTable:
 
     def compact(self, *, is_forced: bool = False) -> None:
         """Free what closed windows have left, once it is much, or at once; slots change."""
-        windows, are_open = self._index.codes >> GROUP_BITS, self.windows.are_open()
-        is_used = are_open[windows] & (self.windows.owners[windows] == NO_WINDOW)
+        windows, is_open = self._index.codes >> GROUP_BITS, are_open(self.windows)
+        is_used = is_open[windows] & (self.windows.owners[windows] == NO_WINDOW)
         is_used[self._growing.take(self._growing.all_rows(), ("slots",))["slots"]] = True
-        is_used &= ~self.windows.are_forgotten()[windows]
+        is_used &= ~are_forgotten(self.windows)[windows]
         is_used[NO_SLOT] = False
         used = np.flatnonzero(is_used)
-        closed = int(np.count_nonzero(~are_open)) - 1
+        closed = int(np.count_nonzero(~is_open)) - 1
         if is_forced or 2 * len(used) < len(windows) - 1 or closed > _MAX_CLOSED or self._samples.has_grown:
             self._keep(used)
 
@@ -261,14 +269,14 @@ class PaneTable:
 
     def _count_in_other(self, new: NewRows, former_rows: Ints, owners: Ints, replaced: Replaced) -> Replaced:
         """Add to `~other` what rows of groups beyond the limit add to their former ones; return which panes change."""
-        rows = np.flatnonzero(self.windows.are_open()[owners] & (owners != NO_WINDOW))
+        rows = np.flatnonzero(are_open(self.windows)[owners] & (owners != NO_WINDOW))
         if not len(rows):
             return replaced
         slots, groups, is_first = replaced.slots.copy(), replaced.groups.copy(), replaced.is_first.copy()
         of_rows = owners[rows]
         groups[rows], slots[rows] = self._other_panes(of_rows, replaced.groups[rows])
         is_first[rows] &= self._are_first(of_rows)
-        is_totals = np.zeros(self.windows.size, dtype=bool)
+        is_totals = np.zeros(len(self.windows), dtype=bool)
         totals = [number for number in distinct_integers(of_rows).tolist() if self.windows[number].is_totals]
         is_totals[totals] = True
         counted = rows[~is_totals[of_rows]]

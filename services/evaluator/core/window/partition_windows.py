@@ -113,7 +113,7 @@ class PartitionWindows:
     def has_room(self, rows: int) -> bool:
         """Return whether so many further groups have panes wherever they are."""
         table = self.table
-        is_much = rows > min(table.windows.room, table.others.limit.share())
+        is_much = rows > min(table.windows.panes.room, table.others.limit.share())
         return not is_much and table.tenants.has_room(table.windows, rows)
 
     def admissions(self, windows: Sequence[Window], rows: int) -> list[Admission]:
@@ -125,7 +125,8 @@ class PartitionWindows:
         deciding = [self._totals_of(window) or window for window in windows]
         table = self.table
         rooms = np.minimum(
-            table.windows.rooms_in(numbers), table.windows.rooms_in(np.array([each.number for each in deciding]))
+            table.windows.panes.rooms_in(numbers),
+            table.windows.panes.rooms_in(np.array([each.number for each in deciding])),
         )
         if table.tenants.limit.limits_tenants:
             rooms = np.minimum(rooms, table.tenants.room(table.windows).rooms_in(numbers))
@@ -222,7 +223,8 @@ class PartitionWindows:
             compiled = self.by_selection[window.selection].compiled
             readers = len(self._readers(compiled.bucketing_id)) if compiled and compiled.needs_totals else 1
         self.table.tenants.assign(window, compiled.rule.tenant if compiled else None)
-        self.table.windows.limit(window, limit.share(readers))
+        # No further ones once a group was beyond the limit.
+        self.table.windows.panes.limit(window.number, limit.share(readers) if window.overflow is None else 0)
 
     def _free_ended(self) -> None:
         """Free what rules have left that surely ended, and totals that surely no rule reads, at once."""

@@ -120,10 +120,10 @@ class TenantGroups:
         return dict(zip(self._tenants, self._sums(self._fullest(windows)).tolist(), strict=True))
 
     def _fullest(self, windows: WindowNumbers) -> Ints:
-        numbers = windows.limited()
+        numbers = windows.panes.limited()
         numbers = numbers[numbers < len(self._of_window)]
         fullest = np.zeros(len(self.tenant_places), dtype=np.int64)
-        np.maximum.at(fullest, self._of_window[numbers], windows.panes_in(numbers))
+        np.maximum.at(fullest, self._of_window[numbers], windows.panes.groups_in(numbers))
         return fullest
 
     def _sums(self, fullest: Ints) -> Ints:
