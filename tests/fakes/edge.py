@@ -129,7 +129,7 @@ class Edge(alerts_grpc.AlertServiceServicer, notifications_grpc.NotificationServ
         add_AlertRuleServiceServicer_to_server(rules, server)
         statistics = RuleStatisticsRpc(self.store, MemoryRuleStatisticsReader(self.store), problems, self.clock)
         statistics.mount().add(server)
-        ChangeRpc(self.store, MemoryChangeReader(self.store), FakeClock(), lambda: str(uuid7())).mount().add(server)
+        ChangeRpc(self.store, MemoryChangeReader(self.store), self.clock, lambda: str(uuid7())).mount().add(server)
         catalog = MemoryCatalogFeed(self.store)
         CatalogRpc(CatalogCommands(self.store, FakeClock(), catalog), catalog).mount().add(server)
         LearnedEdgeRpc(
