@@ -35,3 +35,9 @@ def test_the_workflow_has_no_rights_and_pins_what_it_runs() -> None:
     assert used
     assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", one) for one in used)
     assert "run: .ci/run" in text
+
+
+def test_ci_runs_all_tests_and_then_the_demo() -> None:
+    lines = (FORGE.parent / ".ci" / "run").read_text().splitlines()
+    assert "set -eu" in lines
+    assert [line for line in lines if "make " in line] == ["CI=true make test", "exec make demo"]
