@@ -12,6 +12,7 @@ from services.manager.core.incident import (
     Incident,
     IncidentFilter,
     IncidentHistoryEntry,
+    IncidentHistoryKind,
     IncidentNotification,
     IncidentSummary,
     summary_of,
@@ -130,6 +131,10 @@ class MemoryIncidents:
 
     async def load(self, incident_ids: Collection[str]) -> Mapping[str, Incident]:
         return {name: self._rows.incidents[name][0] for name in incident_ids if name in self._rows.incidents}
+
+    async def count_comments(self, incident_id: str) -> int:
+        entries = (entry for entry in self._rows.history.values() if entry.incident_id == incident_id)
+        return sum(entry.kind is IncidentHistoryKind.COMMENTED for entry in entries)
 
     async def save(
         self,

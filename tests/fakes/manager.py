@@ -252,6 +252,9 @@ class MemoryChanges:
     async def insert(self, change: ServiceChange) -> None:
         self._tables.changes[change.id] = change
 
+    async def count(self, limit: int) -> int:
+        return min(len(self._tables.changes), limit)
+
 
 class MemorySilences:
     def __init__(self, tables: Tables) -> None:

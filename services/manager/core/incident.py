@@ -12,6 +12,8 @@ from services.manager.core.escalation import Escalation
 from services.manager.core.routing_tree import AlertRoute
 
 _MAX_SERVICES = 100
+# Of one incident.
+MAX_COMMENTS = 1000
 _IDS = UUID("b0a4a7d2-6a5c-5d0e-8a43-7f1c2f0e9d36")
 
 

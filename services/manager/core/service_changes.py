@@ -14,6 +14,8 @@ from services.domain.links import MAX_LINK, is_link
 from services.manager.core.catalog import length_problems, service_name_problems
 from services.manager.core.dependency_graph import DependencyGraph
 
+# Of a tenant.
+MAX_CHANGES = 100_000
 # Before an alert fired.
 _RELATED_SPAN = timedelta(minutes=60)
 _MAX_EDGES = 2

@@ -61,6 +61,9 @@ class IncidentTable(Protocol):
     async def load(self, incident_ids: Collection[str]) -> Mapping[str, Incident]:
         """Return those of these incidents that exist."""
 
+    async def count_comments(self, incident_id: str) -> int:
+        """Return the number of comments in an incident's history."""
+
     async def save(self, changes: Sequence[IncidentChange], revision: int, *, before: Mapping[str, Incident]) -> None:
         """Write changes; `before` has what is stored of their incidents. Notifications are not written here.
 

@@ -181,6 +181,9 @@ class ChangeTable(Protocol):
     async def insert(self, change: ServiceChange) -> None:
         """Insert a change."""
 
+    async def count(self, limit: int) -> int:
+        """Return the number of changes, or the limit when there are more."""
+
 
 class SilenceTable(Protocol):
     """The silences; a transaction that has taken a revision is alone with them until it ends."""

@@ -9,10 +9,17 @@ from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
 from services.chassis.request_ids import request_id_of, respond_once
 from services.contract.paging import encode_page_token, filters_of
-from services.manager.core.service_changes import ChangeFilter, ServiceChange, ServiceChangeKind, change_problems
+from services.manager.core.service_changes import (
+    MAX_CHANGES,
+    ChangeFilter,
+    ServiceChange,
+    ServiceChangeKind,
+    change_problems,
+)
 from services.manager.messages.alerts import change_message
 from services.manager.ports.readers import ChangeReader
 from services.manager.ports.tables import Store
+from services.manager.rpc.failures import TooManyChanges
 from services.manager.rpc.pages import page_by_time
 from services.manager.rpc.requests import actor_of, check_fields, optional_time, refuse_if_any
 from tocsin.changes.v1 import change_service_pb2 as pb
@@ -50,6 +57,8 @@ class ChangeRpc(ChangeServiceServicer):
         async with self._store.transaction() as transaction:
 
             async def act() -> pb.RecordChangeResponse:
+                if await transaction.changes.count(MAX_CHANGES) >= MAX_CHANGES:
+                    raise TooManyChanges(f"there are {MAX_CHANGES} changes already, which is the maximum")
                 await transaction.changes.insert(change)
                 return pb.RecordChangeResponse(change=change_message(change))
 

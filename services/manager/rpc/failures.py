@@ -89,6 +89,20 @@ class IncidentStateConflict(Failure):
     reason = "INCIDENT_STATE_CONFLICT"
 
 
+class TooManyComments(Failure):
+    """The incident has the maximum number of comments, which nobody can delete."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "TOO_MANY_COMMENTS"
+
+
+class TooManyChanges(Failure):
+    """The maximum number of changes of services is stored; they are deleted after their retention."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "TOO_MANY_CHANGES"
+
+
 class SilenceNotFound(Failure):
     """No silence has this id."""
 

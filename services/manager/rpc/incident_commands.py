@@ -13,7 +13,7 @@ from services.chassis.request_ids import respond_once
 from services.chassis.telemetry import trace_headers
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction
-from services.manager.core.incident import Incident, summary_of
+from services.manager.core.incident import MAX_COMMENTS, Incident, summary_of
 from services.manager.core.incident_batch import IncidentSettings
 from services.manager.core.incident_changes import (
     IncidentChange,
@@ -29,7 +29,7 @@ from services.manager.core.incident_merges import merge_incidents, split_inciden
 from services.manager.messages.incidents import incident_message
 from services.manager.ports.feeds import CatalogFeed, DedupCache
 from services.manager.ports.tables import Store, Transaction
-from services.manager.rpc.failures import IncidentNotFound, IncidentStateConflict
+from services.manager.rpc.failures import IncidentNotFound, IncidentStateConflict, TooManyComments
 from services.manager.rpc.requests import actor_of, check_etag, check_fields, check_length, optional_time, refuse_if_any
 from tocsin.incidents.v1 import incident_pb2
 from tocsin.incidents.v1 import incident_service_pb2 as pb
@@ -196,6 +196,8 @@ class IncidentCommands:
                 for incident_id in ids:
                     if incident_id not in before:
                         raise IncidentNotFound("there is no incident with this id", incident_id=incident_id)
+                if isinstance(request, pb.CommentIncidentRequest):
+                    await _check_comments(transaction, request.id)
                 actor = actor_of(request.actor)
                 changes = self._with_causes(decide([before[each] for each in ids], actor, now), now)
                 _check(request, before, changes)
@@ -243,6 +245,13 @@ def _check(request: _Request, before: Mapping[str, Incident], changes: Sequence[
         raise IncidentStateConflict(_CONFLICTS[reason], incident_id=incident.id, state=incident.state.value)
     if not _is_unchanged(changes):
         check_etag(request.etag, incident.etag)
+
+
+async def _check_comments(transaction: Transaction, incident_id: str) -> None:
+    if await transaction.incidents.count_comments(incident_id) >= MAX_COMMENTS:
+        raise TooManyComments(
+            f"the incident has {MAX_COMMENTS} comments already, which is the maximum", incident_id=incident_id
+        )
 
 
 def _until(request: pb.AcknowledgeIncidentRequest, now: datetime) -> datetime | None:

@@ -52,6 +52,7 @@ class ChangeContract(ABC):
         async with stored.store.transaction() as transaction:
             for change in CHANGES:
                 await transaction.changes.insert(change)
+            assert (await transaction.changes.count(100), await transaction.changes.count(3)) == (len(CHANGES), 3)
         for wanted in (
             ChangeFilter(),
             ChangeFilter(service="a"),

@@ -36,6 +36,7 @@ from services.manager.core.incident import (
 from services.manager.core.incident_changes import (
     IncidentChange,
     acknowledge,
+    add_comment,
     assign,
     end_alert,
     join,
@@ -169,6 +170,17 @@ class IncidentContract(ABC):
         assert read[1][1].correlation == known
         assert (read[1][2].actor, read[1][2].comment) == ("ann", "mine")
         assert await stored.incidents.get("unknown") is None
+
+    async def test_the_comments_of_an_incident_are_counted(self, stored: Stored) -> None:
+        opened, other = open_incident(alert("a"), now=NOW), open_incident(alert("b"), now=NOW)
+        taken = acknowledge(opened.incident, actor="ann", comment="mine", until=None, now=NOW)
+        first = add_comment(taken.incident, actor="ann", comment="one", now=NOW)
+        second = add_comment(first.incident, actor="ben", comment="two", now=NOW)
+        history = opened.history + taken.history + first.history + second.history
+        await save(stored, replace(second, history=history), other)
+        async with stored.store.transaction() as transaction:
+            counts = [await transaction.incidents.count_comments(each.incident.id) for each in (second, other)]
+        assert counts == [2, 0]
 
     async def test_what_receivers_know_comes_back(self, stored: Stored) -> None:
         routes = (

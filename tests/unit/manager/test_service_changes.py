@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
+import grpc
 import pytest
 
 from services.manager.core.dependency_graph import DependencyEdge, DependencyGraph
@@ -15,7 +17,14 @@ from services.manager.core.service_changes import (
     first_alerts,
 )
 from services.manager.core.transitions import TransitionContext, decide
+from services.manager.rpc import changes as change_rpc
+from services.manager.rpc.failures import TooManyChanges
+from tests.fakes.clock import FakeClock
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_readers import MemoryChangeReader
 from tests.fakes.transitions import NOW, a_subject, a_transition
+from tocsin.changes.v1 import change_service_pb2 as pb
+from tocsin.changes.v1.service_change_pb2 import ServiceChange as ChangeMessage
 
 MINUTE = timedelta(minutes=1)
 GRAPH = DependencyGraph(DependencyEdge(service=a, depends_on=b) for a, b in ("ab", "bc", "cd", "xa", "ac"))
@@ -155,3 +164,22 @@ def test_an_incident_with_very_many_services_shows_twenty_changes_of_those_that_
     assert first == alerts[:100]
     search = ChangeSearch.of(first, GRAPH)
     assert len(search.related_to_any(first, [change(f"{n}", name) for n, (name, _) in enumerate(alerts)])) == 20
+
+
+async def test_a_tenant_has_a_limit_of_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(change_rpc, "MAX_CHANGES", 2)
+    store = MemoryStore()
+    rpc = change_rpc.ChangeRpc(store, MemoryChangeReader(store), FakeClock(NOW), lambda: str(uuid4()))
+    kind = ChangeMessage.DEPLOYMENT
+    recorded = [pb.RecordChangeRequest(change=ChangeMessage(service=each, kind=kind)) for each in "abc"]
+    recorded[1].request_id = str(uuid4())
+    for request in recorded[:2]:
+        await rpc.RecordChange(request, None)
+    with pytest.raises(TooManyChanges) as full:
+        await rpc.RecordChange(recorded[2], None)
+    assert (full.value.code, str(full.value)) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "there are 2 changes already, which is the maximum",
+    )
+    # What was recorded is answered again.
+    assert (await rpc.RecordChange(recorded[1], None)).change.service == "b"

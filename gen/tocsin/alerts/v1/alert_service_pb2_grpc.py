@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class AlertServiceStub:
-    """Reads alerts, and acknowledges and resolves them.
+    """Reads alerts, and acknowledges and resolves them. A rule has at most one open alert for each of up to 100,000 groups (a
+    setting); those that are resolved are kept for 90 days (a setting).
     """
 
     def __init__(self, channel):
@@ -63,7 +64,8 @@ class AlertServiceStub:
 
 
 class AlertServiceServicer:
-    """Reads alerts, and acknowledges and resolves them.
+    """Reads alerts, and acknowledges and resolves them. A rule has at most one open alert for each of up to 100,000 groups (a
+    setting); those that are resolved are kept for 90 days (a setting).
     """
 
     def ListAlerts(self, request, context):
@@ -142,7 +144,8 @@ def add_AlertServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AlertService:
-    """Reads alerts, and acknowledges and resolves them.
+    """Reads alerts, and acknowledges and resolves them. A rule has at most one open alert for each of up to 100,000 groups (a
+    setting); those that are resolved are kept for 90 days (a setting).
     """
 
     @staticmethod

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AlertServiceStub:
-    """Reads alerts, and acknowledges and resolves them."""
+    """Reads alerts, and acknowledges and resolves them. A rule has at most one open alert for each of up to 100,000 groups (a
+    setting); those that are resolved are kept for 90 days (a setting).
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -53,7 +55,9 @@ class AlertServiceStub:
 
 @_typing.type_check_only
 class AlertServiceAsyncStub(AlertServiceStub):
-    """Reads alerts, and acknowledges and resolves them."""
+    """Reads alerts, and acknowledges and resolves them. A rule has at most one open alert for each of up to 100,000 groups (a
+    setting); those that are resolved are kept for 90 days (a setting).
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAlerts: _aio.UnaryUnaryMultiCallable[_alert_service_pb2.ListAlertsRequest, _alert_service_pb2.ListAlertsResponse]  # type: ignore[assignment]
@@ -75,7 +79,9 @@ class AlertServiceAsyncStub(AlertServiceStub):
     """
 
 class AlertServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Reads alerts, and acknowledges and resolves them."""
+    """Reads alerts, and acknowledges and resolves them. A rule has at most one open alert for each of up to 100,000 groups (a
+    setting); those that are resolved are kept for 90 days (a setting).
+    """
 
     @_abc_1.abstractmethod
     def ListAlerts(

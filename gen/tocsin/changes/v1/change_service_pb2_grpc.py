@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class ChangeServiceStub:
-    """Stores changes of services, for 90 days (a setting). A change that is not allowed is answered with INVALID_ARGUMENT,
-    which names each field.
+    """Stores changes of services, up to 100,000 of a tenant, for 90 days (a setting). A change that is not allowed is answered
+    with INVALID_ARGUMENT, which names each field; one beyond the limit with RESOURCE_EXHAUSTED.
     """
 
     def __init__(self, channel):
@@ -49,8 +49,8 @@ class ChangeServiceStub:
 
 
 class ChangeServiceServicer:
-    """Stores changes of services, for 90 days (a setting). A change that is not allowed is answered with INVALID_ARGUMENT,
-    which names each field.
+    """Stores changes of services, up to 100,000 of a tenant, for 90 days (a setting). A change that is not allowed is answered
+    with INVALID_ARGUMENT, which names each field; one beyond the limit with RESOURCE_EXHAUSTED.
     """
 
     def RecordChange(self, request, context):
@@ -89,8 +89,8 @@ def add_ChangeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ChangeService:
-    """Stores changes of services, for 90 days (a setting). A change that is not allowed is answered with INVALID_ARGUMENT,
-    which names each field.
+    """Stores changes of services, up to 100,000 of a tenant, for 90 days (a setting). A change that is not allowed is answered
+    with INVALID_ARGUMENT, which names each field; one beyond the limit with RESOURCE_EXHAUSTED.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ChangeServiceStub:
-    """Stores changes of services, for 90 days (a setting). A change that is not allowed is answered with INVALID_ARGUMENT,
-    which names each field.
+    """Stores changes of services, up to 100,000 of a tenant, for 90 days (a setting). A change that is not allowed is answered
+    with INVALID_ARGUMENT, which names each field; one beyond the limit with RESOURCE_EXHAUSTED.
     """
 
     @_typing.overload
@@ -42,8 +42,8 @@ class ChangeServiceStub:
 
 @_typing.type_check_only
 class ChangeServiceAsyncStub(ChangeServiceStub):
-    """Stores changes of services, for 90 days (a setting). A change that is not allowed is answered with INVALID_ARGUMENT,
-    which names each field.
+    """Stores changes of services, up to 100,000 of a tenant, for 90 days (a setting). A change that is not allowed is answered
+    with INVALID_ARGUMENT, which names each field; one beyond the limit with RESOURCE_EXHAUSTED.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -53,8 +53,8 @@ class ChangeServiceAsyncStub(ChangeServiceStub):
     """Returns changes, the newest first."""
 
 class ChangeServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Stores changes of services, for 90 days (a setting). A change that is not allowed is answered with INVALID_ARGUMENT,
-    which names each field.
+    """Stores changes of services, up to 100,000 of a tenant, for 90 days (a setting). A change that is not allowed is answered
+    with INVALID_ARGUMENT, which names each field; one beyond the limit with RESOURCE_EXHAUSTED.
     """
 
     @_abc_1.abstractmethod

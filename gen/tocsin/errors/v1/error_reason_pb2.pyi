@@ -111,6 +111,10 @@ class Error(_message.Message):
         """A limit of the caller's tenant is reached; the metadata name it."""
         CHANNEL_REMOVED: Error._Reason.ValueType  # 66
         """The routes file does not name the notification's channel any more."""
+        TOO_MANY_CHANGES: Error._Reason.ValueType  # 70
+        """As many changes of services are kept as there may be; older ones are deleted in time."""
+        TOO_MANY_COMMENTS: Error._Reason.ValueType  # 71
+        """The incident has as many comments as there may be."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why a call was refused or failed."""
@@ -197,6 +201,10 @@ class Error(_message.Message):
     """A limit of the caller's tenant is reached; the metadata name it."""
     CHANNEL_REMOVED: Error.Reason.ValueType  # 66
     """The routes file does not name the notification's channel any more."""
+    TOO_MANY_CHANGES: Error.Reason.ValueType  # 70
+    """As many changes of services are kept as there may be; older ones are deleted in time."""
+    TOO_MANY_COMMENTS: Error.Reason.ValueType  # 71
+    """The incident has as many comments as there may be."""
 
     REASON_FIELD_NUMBER: _builtins.int
     reason: Global___Error.Reason.ValueType

@@ -475,7 +475,9 @@ class CommentIncidentRequest(_message.Message):
     A caller with credentials is known by them, whatever is given here.
     """
     comment: _builtins.str
-    """A comment for the incident's history, up to 4096 characters."""
+    """A comment for the incident's history, up to 4096 characters. An incident has up to 1,000 comments; a further one is
+    answered with RESOURCE_EXHAUSTED.
+    """
     etag: _builtins.str
     """The etag that the incident must still have; otherwise the call is answered with ABORTED. Default: empty, no
     condition.

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class IncidentServiceStub:
     """Reads incidents, and acts on them. Alerts that fire make incidents by themselves; a command that an incident's state
-    does not allow is answered with FAILED_PRECONDITION.
+    does not allow is answered with FAILED_PRECONDITION. An incident has at least one alert, and an alert one incident, so
+    there are at most as many incidents as alerts; those that are resolved are kept for 90 days (a setting).
     """
 
     def __init__(self, channel):
@@ -90,7 +91,8 @@ class IncidentServiceStub:
 
 class IncidentServiceServicer:
     """Reads incidents, and acts on them. Alerts that fire make incidents by themselves; a command that an incident's state
-    does not allow is answered with FAILED_PRECONDITION.
+    does not allow is answered with FAILED_PRECONDITION. An incident has at least one alert, and an alert one incident, so
+    there are at most as many incidents as alerts; those that are resolved are kept for 90 days (a setting).
     """
 
     def ListIncidents(self, request, context):
@@ -228,7 +230,8 @@ def add_IncidentServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class IncidentService:
     """Reads incidents, and acts on them. Alerts that fire make incidents by themselves; a command that an incident's state
-    does not allow is answered with FAILED_PRECONDITION.
+    does not allow is answered with FAILED_PRECONDITION. An incident has at least one alert, and an alert one incident, so
+    there are at most as many incidents as alerts; those that are resolved are kept for 90 days (a setting).
     """
 
     @staticmethod

@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class IncidentServiceStub:
     """Reads incidents, and acts on them. Alerts that fire make incidents by themselves; a command that an incident's state
-    does not allow is answered with FAILED_PRECONDITION.
+    does not allow is answered with FAILED_PRECONDITION. An incident has at least one alert, and an alert one incident, so
+    there are at most as many incidents as alerts; those that are resolved are kept for 90 days (a setting).
     """
 
     @_typing.overload
@@ -62,7 +63,8 @@ class IncidentServiceStub:
 @_typing.type_check_only
 class IncidentServiceAsyncStub(IncidentServiceStub):
     """Reads incidents, and acts on them. Alerts that fire make incidents by themselves; a command that an incident's state
-    does not allow is answered with FAILED_PRECONDITION.
+    does not allow is answered with FAILED_PRECONDITION. An incident has at least one alert, and an alert one incident, so
+    there are at most as many incidents as alerts; those that are resolved are kept for 90 days (a setting).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -92,7 +94,8 @@ class IncidentServiceAsyncStub(IncidentServiceStub):
 
 class IncidentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads incidents, and acts on them. Alerts that fire make incidents by themselves; a command that an incident's state
-    does not allow is answered with FAILED_PRECONDITION.
+    does not allow is answered with FAILED_PRECONDITION. An incident has at least one alert, and an alert one incident, so
+    there are at most as many incidents as alerts; those that are resolved are kept for 90 days (a setting).
     """
 
     @_abc_1.abstractmethod

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class NotificationServiceStub:
-    """Lists and retries notifications that have failed, and lists receivers and the breakers of the channels.
+    """Lists and retries notifications that have failed, and lists receivers and the breakers of the channels. Deliveries are
+    kept for 90 days (a setting); receivers and channels are those of the notifier's file, all in one response.
     """
 
     def __init__(self, channel):
@@ -63,7 +64,8 @@ class NotificationServiceStub:
 
 
 class NotificationServiceServicer:
-    """Lists and retries notifications that have failed, and lists receivers and the breakers of the channels.
+    """Lists and retries notifications that have failed, and lists receivers and the breakers of the channels. Deliveries are
+    kept for 90 days (a setting); receivers and channels are those of the notifier's file, all in one response.
     """
 
     def ListFailedNotifications(self, request, context):
@@ -139,7 +141,8 @@ def add_NotificationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NotificationService:
-    """Lists and retries notifications that have failed, and lists receivers and the breakers of the channels.
+    """Lists and retries notifications that have failed, and lists receivers and the breakers of the channels. Deliveries are
+    kept for 90 days (a setting); receivers and channels are those of the notifier's file, all in one response.
     """
 
     @staticmethod

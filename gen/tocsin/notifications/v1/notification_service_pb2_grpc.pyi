@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NotificationServiceStub:
-    """Lists and retries notifications that have failed, and lists receivers and the breakers of the channels."""
+    """Lists and retries notifications that have failed, and lists receivers and the breakers of the channels. Deliveries are
+    kept for 90 days (a setting); receivers and channels are those of the notifier's file, all in one response.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -48,7 +50,9 @@ class NotificationServiceStub:
 
 @_typing.type_check_only
 class NotificationServiceAsyncStub(NotificationServiceStub):
-    """Lists and retries notifications that have failed, and lists receivers and the breakers of the channels."""
+    """Lists and retries notifications that have failed, and lists receivers and the breakers of the channels. Deliveries are
+    kept for 90 days (a setting); receivers and channels are those of the notifier's file, all in one response.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListFailedNotifications: _aio.UnaryUnaryMultiCallable[_notification_service_pb2.ListFailedNotificationsRequest, _notification_service_pb2.ListFailedNotificationsResponse]  # type: ignore[assignment]
@@ -65,7 +69,9 @@ class NotificationServiceAsyncStub(NotificationServiceStub):
     """Lists the receivers of the notifier's file, to which routes and escalation steps send."""
 
 class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Lists and retries notifications that have failed, and lists receivers and the breakers of the channels."""
+    """Lists and retries notifications that have failed, and lists receivers and the breakers of the channels. Deliveries are
+    kept for 90 days (a setting); receivers and channels are those of the notifier's file, all in one response.
+    """
 
     @_abc_1.abstractmethod
     def ListFailedNotifications(

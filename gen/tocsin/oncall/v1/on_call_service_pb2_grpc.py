@@ -245,7 +245,8 @@ class OnCallServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListOverrides(self, request, context):
-        """Returns the overrides of a schedule that have not ended, in the order of their starts.
+        """Returns the overrides of a schedule that have not ended, in the order of their starts: up to 200 overrides, in one
+        response.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -70,7 +70,9 @@ class OnCallServiceStub:
     CreateOverride: _grpc.UnaryUnaryMultiCallable[_on_call_service_pb2.CreateOverrideRequest, _on_call_service_pb2.CreateOverrideResponse]
     """Creates an override of a schedule. It takes effect within a second or two."""
     ListOverrides: _grpc.UnaryUnaryMultiCallable[_on_call_service_pb2.ListOverridesRequest, _on_call_service_pb2.ListOverridesResponse]
-    """Returns the overrides of a schedule that have not ended, in the order of their starts."""
+    """Returns the overrides of a schedule that have not ended, in the order of their starts: up to 200 overrides, in one
+    response.
+    """
     DeleteOverride: _grpc.UnaryUnaryMultiCallable[_on_call_service_pb2.DeleteOverrideRequest, _on_call_service_pb2.DeleteOverrideResponse]
     """Deletes an override of a schedule, also one that has begun."""
     GetOnCall: _grpc.UnaryUnaryMultiCallable[_on_call_service_pb2.GetOnCallRequest, _on_call_service_pb2.GetOnCallResponse]
@@ -124,7 +126,9 @@ class OnCallServiceAsyncStub(OnCallServiceStub):
     CreateOverride: _aio.UnaryUnaryMultiCallable[_on_call_service_pb2.CreateOverrideRequest, _on_call_service_pb2.CreateOverrideResponse]  # type: ignore[assignment]
     """Creates an override of a schedule. It takes effect within a second or two."""
     ListOverrides: _aio.UnaryUnaryMultiCallable[_on_call_service_pb2.ListOverridesRequest, _on_call_service_pb2.ListOverridesResponse]  # type: ignore[assignment]
-    """Returns the overrides of a schedule that have not ended, in the order of their starts."""
+    """Returns the overrides of a schedule that have not ended, in the order of their starts: up to 200 overrides, in one
+    response.
+    """
     DeleteOverride: _aio.UnaryUnaryMultiCallable[_on_call_service_pb2.DeleteOverrideRequest, _on_call_service_pb2.DeleteOverrideResponse]  # type: ignore[assignment]
     """Deletes an override of a schedule, also one that has begun."""
     GetOnCall: _aio.UnaryUnaryMultiCallable[_on_call_service_pb2.GetOnCallRequest, _on_call_service_pb2.GetOnCallResponse]  # type: ignore[assignment]
@@ -265,7 +269,9 @@ class OnCallServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _on_call_service_pb2.ListOverridesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_on_call_service_pb2.ListOverridesResponse, _abc.Awaitable[_on_call_service_pb2.ListOverridesResponse]]:
-        """Returns the overrides of a schedule that have not ended, in the order of their starts."""
+        """Returns the overrides of a schedule that have not ended, in the order of their starts: up to 200 overrides, in one
+        response.
+        """
 
     @_abc_1.abstractmethod
     def DeleteOverride(

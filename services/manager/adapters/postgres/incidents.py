@@ -160,6 +160,9 @@ FROM unnest(
 ORDER BY place
 ON CONFLICT (id) DO NOTHING
 """
+_COUNT_COMMENTS = """
+SELECT count(*) FROM incident_history WHERE tenant = current_tenant() AND incident_id = $1 AND kind = 'COMMENTED'
+"""
 _SELECT_HISTORY = f"""
 SELECT {INCIDENT_HISTORY_COLUMNS} FROM incident_history
 WHERE tenant = current_tenant() AND incident_id = $1
@@ -189,6 +192,9 @@ class PostgresIncidents:
             TracedAlert(alert=alert_of(row), headers=headers_of(row["traceparent"]), is_stored=row["is_stored"])
             for row in rows
         ]
+
+    async def count_comments(self, incident_id: str) -> int:
+        return int(await self._connection.fetchval(_COUNT_COMMENTS, incident_id))
 
     async def list_stored(self, alert_ids: Collection[str]) -> frozenset[str]:
         rows = await self._connection.fetch(_SELECT_STORED, list(alert_ids)) if alert_ids else ()

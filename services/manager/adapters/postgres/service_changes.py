@@ -14,6 +14,7 @@ from services.manager.ports.readers import Page
 
 _COLUMNS = "id, service, kind, version, actor, link, change_time, create_time"
 _INSERT = f"INSERT INTO service_changes (tenant, {_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"  # noqa: S608
+_COUNT = "SELECT count(*) FROM (SELECT FROM service_changes WHERE tenant = $1 LIMIT $2) AS first"
 # The newest of very many: nobody is shown as much.
 _SELECT_RELATED = f"""
 SELECT {_COLUMNS} FROM service_changes
@@ -41,6 +42,9 @@ class PostgresChanges:
             change.time,
             change.create_time,
         )
+
+    async def count(self, limit: int) -> int:
+        return int(await self._connection.fetchval(_COUNT, current_tenant(), limit))
 
     async def list_between(
         self, services: Collection[str], after: datetime, until: datetime
