@@ -1,36 +1,23 @@
 """What the manager relies on from the store of its incidents, in memory and in PostgreSQL alike."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from services.chassis.postgres import connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
-from services.contract.timestamps import timestamp_of
-from services.contract.topics import NOTIFICATIONS
 from services.domain.severity import Severity
-from services.domain.trace_context import TraceHeaders
 from services.manager.adapters.postgres import incidents
 from services.manager.adapters.postgres.incidents import PostgresIncidentReader
-from services.manager.adapters.postgres.store import PostgresStore, PostgresTransaction
+from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.alert_lifecycle import Ended, Fired
-from services.manager.core.flapping import FlappingSettings
 from services.manager.core.incident import (
-    AlertBundle,
-    Correlation,
-    CorrelationReason,
-    Incident,
-    IncidentAlert,
     IncidentFilter,
-    IncidentHistoryEntry,
-    IncidentHistoryKind,
     IncidentState,
-    WithheldReason,
-    Withholding,
     summary_of,
 )
 from services.manager.core.incident_changes import (
@@ -44,87 +31,20 @@ from services.manager.core.incident_changes import (
     resolve_incident,
 )
 from services.manager.core.incident_merges import merge_incidents, split_incident
-from services.manager.core.incident_notifications import (
-    FILE_ROUTE,
-    NotificationContext,
-    plan_notifications,
+from services.manager.ports.readers import Page
+from tests.contract.manager.incident_stores import (
+    RELATED,
+    SETTLE,
+    Stored,
+    alert,
+    decide_alerts,
+    load,
+    save,
+    seen,
 )
-from services.manager.core.routing_tree import AlertRoute
-from services.manager.core.transitions import decide
-from services.manager.ports.incidents import ReturnedCanary
-from services.manager.ports.readers import IncidentReader, Page
-from services.manager.ports.tables import Store
 from tests.fakes.incidents import MemoryIncidentReader
 from tests.fakes.manager import MemoryStore
-from tests.fakes.transitions import NOW, START, a_subject, a_transition
-from tocsin.notifications.v1.notification_pb2 import Notification
-
-SETTLE = timedelta(minutes=2)
-LONG_AGO = START - timedelta(days=999)
-RELATED = Correlation(
-    incident_id="i",
-    reason=CorrelationReason.DEPENDENCY,
-    path=("shop", "data base"),
-    labels={"team": "a", "nul": "before\0after"},
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A store and its reader."""
-
-    store: Store
-    incidents: IncidentReader
-
-
-def alert(name: str, service: str = "shop") -> IncidentAlert:
-    return IncidentAlert(
-        id=name,
-        rule_name='"quotes" and\nlines',
-        service=service,
-        resource=f"service={service} \N{SNOWMAN}",
-        severity=Severity.HIGH,
-        labels={"team": "a", "": ""},
-        fire_time=NOW,
-    )
-
-
-async def save(stored: Stored, *changes: IncidentChange, before: Sequence[Incident] = ()) -> int:
-    """Write changes at one revision, and return it."""
-    async with stored.store.transaction() as transaction:
-        revision = await transaction.incidents.lock()
-        await transaction.incidents.save(changes, revision, before={each.id: each for each in before})
-    return revision
-
-
-async def load(stored: Stored, *names: str) -> dict[str, Incident]:
-    async with stored.store.transaction() as transaction:
-        return dict(await transaction.incidents.load(names))
-
-
-async def decide_alerts(
-    stored: Stored,
-    kind: type[Fired] | type[Ended],
-    *resources: str,
-    headers: TraceHeaders = (),
-    is_correlated: bool = False,
-) -> None:
-    """Let alerts fire or end."""
-    transitions = [a_transition(kind, subject=a_subject(resource)) for resource in resources]
-    async with stored.store.transaction() as transaction:
-        context = await transaction.alerts.load_for_update(transitions, expected_new=())
-        await transaction.transitions.insert(transitions)
-        _, outcomes = decide(context, transitions, NOW)
-        changes = [(change, headers) for outcome in outcomes for change in outcome.changes]
-        await transaction.alerts.save(changes, is_correlated=is_correlated)
-
-
-async def seen(stored: Stored, limit: int = 10, *, mark: bool = False) -> list[tuple[str, bool]]:
-    async with stored.store.transaction() as transaction:
-        found = await transaction.incidents.list_seen(limit)
-        if mark:
-            await transaction.incidents.mark_seen([each.alert for each in found])
-    return [(each.alert.subject.resource, each.is_stored) for each in found]
+from tests.fakes.transitions import NOW
 
 
 class IncidentContract(ABC):
@@ -182,29 +102,6 @@ class IncidentContract(ABC):
             counts = [await transaction.incidents.count_comments(each.incident.id) for each in (second, other)]
         assert counts == [2, 0]
 
-    async def test_what_receivers_know_comes_back(self, stored: Stored) -> None:
-        routes = (
-            AlertRoute(path="root/0", receivers=("slack", "mail"), policy="p", bundling_interval=2 * SETTLE),
-            AlertRoute(path="root/1", receivers=("pager",), inhibits_dependents=True),
-        )
-        opened = open_incident(replace(alert("a"), routes=routes, file_route="x"), now=NOW)
-        silence = Withholding(reason=WithheldReason.SILENCED, by="s", comment="nul \0 \N{SNOWMAN}")
-        joined = join(opened.incident, replace(alert("b"), withheld_by=(silence,)), RELATED, now=NOW)
-        ended = end_alert(joined.incident, "a", settle=SETTLE, now=NOW)
-        incident = replace(ended.incident, dedup_key="key", flapping=frozenset({("rule \0", "resource")}))
-        planned = plan_notifications(incident, NotificationContext(flapping=FlappingSettings(count=1)), now=NOW)
-        assert planned.incident.receivers.keys() == {"slack", "mail", "pager"}
-        assert planned.incident.notify_time is not None
-        await save(stored, planned)
-        found = (await load(stored, incident.id))[incident.id]
-        stripped = {"b": replace(planned.incident.alerts["b"], correlation=found.alerts["b"].correlation)}
-        assert found == replace(planned.incident, alerts={**planned.incident.alerts, **stripped})
-        read = await stored.incidents.get(incident.id)
-        assert read is not None
-        notified = [entry for entry in read[1] if entry.kind is IncidentHistoryKind.NOTIFIED]
-        assert tuple(notified) == planned.history[-len(notified) :]
-        assert notified[0].receivers == ("slack", "mail", "pager")
-
     async def test_news_are_alerts_that_changed_and_incidents_that_others_wrote(self, stored: Stored) -> None:
         async def has_news(revision: int) -> bool:
             async with stored.store.transaction() as transaction:
@@ -218,55 +115,6 @@ class IncidentContract(ABC):
         assert await has_news(1)
         await seen(stored, mark=True)
         assert not await has_news(1)
-
-    async def test_notifications_that_have_reached_nobody_are_taken_once(self, stored: Stored) -> None:
-        async with stored.store.transaction() as transaction:
-            await transaction.notifications.insert_exhausted({})
-            await transaction.notifications.insert_exhausted({"a": "one", "b": "one", "c": "other"})
-            await transaction.notifications.insert_exhausted({"a": "one"})
-        async with stored.store.transaction() as transaction:
-            assert await transaction.incidents.has_news(0)
-            assert await transaction.notifications.take_exhausted(2) == {"one": frozenset({"a", "b"})}
-            assert await transaction.notifications.take_exhausted(2) == {"other": frozenset({"c"})}
-            assert await transaction.notifications.take_exhausted(2) == {}
-            assert not await transaction.incidents.has_news(0)
-
-    async def test_what_a_notification_tells_besides_its_alert_is_found_by_its_id(self, stored: Stored) -> None:
-        opened = open_incident(alert("a"), now=NOW)
-        bundle = AlertBundle(fired=("b", "c"), ended=("d",))
-        entries = [
-            IncidentHistoryEntry(
-                id=name,
-                incident_id=opened.incident.id,
-                kind=IncidentHistoryKind.NOTIFIED,
-                create_time=NOW,
-                notification_id=name,
-                bundle=each,
-            )
-            for name, each in (("n1", bundle), ("n2", AlertBundle()), ("n3", AlertBundle(ended=("e",))))
-        ]
-        await save(stored, replace(opened, history=(*opened.history, *entries)))
-        async with stored.store.transaction() as transaction:
-            assert await transaction.notifications.load_bundles([]) == {}
-            found = await transaction.notifications.load_bundles(["n1", "n2", "unknown"])
-        assert found == {"n1": bundle}
-        read = await stored.incidents.get(opened.incident.id)
-        assert read is not None
-        assert [entry.bundle for entry in read[1][-3:]] == [each.bundle for each in entries]
-
-    async def test_notifications_are_about_alerts_with_their_traces(self, stored: Stored) -> None:
-        await decide_alerts(stored, Fired, "b", headers=[("traceparent", b"t")])
-        async with stored.store.transaction() as transaction:
-            (about,) = await transaction.incidents.list_seen(10)
-        assert about.headers == [("traceparent", b"t")]
-        member = replace(alert(about.alert.id), routes=(FILE_ROUTE,))
-        planned = plan_notifications(open_incident(member, now=NOW).incident, NotificationContext(), now=NOW)
-        async with stored.store.transaction() as transaction:
-            found = await transaction.notifications.load_alerts([about.alert.id, "unknown"])
-            assert found == {about.alert.id: about}
-            assert await transaction.notifications.load_alerts([]) == {}
-            await transaction.notifications.insert([])
-            await transaction.notifications.insert([(each, about) for each in planned.notifications])
 
     async def test_a_change_replaces_what_was_stored_and_adds_to_the_history(self, stored: Stored) -> None:
         opened = open_incident(alert("a"), now=NOW)
@@ -418,22 +266,3 @@ class TestPostgresIncidents(IncidentContract):
         async with stored.store.transaction() as transaction:
             read = await transaction.incidents.list_changed(-1, resolved_after=NOW)
         assert {each.id: each for each in read} == {each.incident.id: each.incident for each in opened}
-
-    async def test_canaries_are_in_the_outbox_under_their_own_key(self, stored: Stored) -> None:
-        async with stored.store.transaction() as transaction:
-            assert isinstance(transaction, PostgresTransaction)
-            await transaction.notifications.insert_canaries([ReturnedCanary(time=NOW, headers=[("traceparent", b"t")])])
-            (row,) = await transaction.notifications.connection.fetch("SELECT * FROM outbox")
-        assert (row["topic"], row["key"]) == (NOTIFICATIONS, b"tocsin-canary")
-        assert Notification.FromString(row["value"]) == Notification(canary_time=timestamp_of(NOW))
-        assert (row["header_names"], row["header_values"]) == (["traceparent"], [b"t"])
-
-    async def test_notifications_are_in_the_outbox_by_their_subject(self, stored: Stored) -> None:
-        await self.test_notifications_are_about_alerts_with_their_traces(stored)
-        async with stored.store.transaction() as transaction:
-            assert isinstance(transaction, PostgresTransaction)
-            (row,) = await transaction.notifications.connection.fetch("SELECT * FROM outbox")
-        message = Notification.FromString(row["value"])
-        assert row["key"].decode() == message.subject_id == message.incident.incident.id
-        assert (message.kind, message.alert.resource, message.sequence) == (Notification.FIRING, "b", 1)
-        assert (row["header_names"], row["header_values"]) == (["traceparent"], [b"t"])

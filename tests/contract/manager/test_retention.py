@@ -20,8 +20,8 @@ from services.manager.core.rule import RuleEdit, StoredRule
 from services.manager.core.service_changes import ServiceChange, ServiceChangeKind
 from services.manager.metrics import Metrics
 from services.manager.worker.retention import RetentionPolicy, RetentionWorker
-from tests.contract.manager.test_incident_store import alert as incident_alert
-from tests.contract.manager.test_store import process, rule, stored_in
+from tests.contract.manager.incident_stores import alert as incident_alert
+from tests.contract.manager.stores import process, rule, stored_in
 from tests.fakes.clock import FakeClock
 from tests.fakes.transitions import NOW, a_subject, a_transition
 

@@ -20,7 +20,7 @@ from tests.fakes.manager import MemoryStore
 from tests.fakes.manager_readers import MemoryRuleReader
 from tests.fakes.transitions import NOW, START
 from tests.unit.manager.test_rule_stream import rule
-from tests.unit.manager.test_transitions import new_world
+from tests.unit.manager.test_transition_worker import new_world
 from tocsin.alerts.v1.alert_pb2 import AlertTransition, SampleEvent
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 

@@ -1,22 +1,14 @@
 """Who is notified of an incident, of what, and when."""
 
-from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 from services.domain.severity import Severity
-from services.manager.core.alert import AlertHistoryEntry, AlertHistoryKind, NotifiedState, notification_id_of
-from services.manager.core.flapping import FlappingSettings
+from services.manager.core.alert import NotifiedState, notification_id_of
 from services.manager.core.incident import (
-    AlertBundle,
     Correlation,
-    Incident,
-    IncidentAlert,
     IncidentHistoryKind,
-    IncidentNotification,
     IncidentState,
     WithheldReason,
-    Withholding,
 )
 from services.manager.core.incident_changes import (
     IncidentChange,
@@ -34,96 +26,10 @@ from services.manager.core.incident_changes import (
 from services.manager.core.incident_merges import merge_incidents, split_incident
 from services.manager.core.incident_notifications import (
     FILE_ROUTE,
-    NotificationContext,
     plan_notifications,
 )
-from services.manager.core.notification_entries import entries_of_delivery
 from services.manager.core.routing_tree import AlertRoute
-
-NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
-CONTEXT = NotificationContext(flapping=FlappingSettings(count=3, span=timedelta(minutes=30)))
-SETTLE = timedelta(minutes=2)
-MINUTE = timedelta(minutes=1)
-SLACK = AlertRoute(path="root/0", receivers=("slack",))
-PAGER = AlertRoute(path="root/1", receivers=("pager", "slack"))
-SILENCED = (Withholding(reason=WithheldReason.SILENCED, by="s"),)
-
-
-def at(minute: float) -> datetime:
-    return NOW + minute * MINUTE
-
-
-def alert(
-    name: str,
-    *routes: AlertRoute,
-    minute: float = 0,
-    severity: Severity = Severity.MEDIUM,
-    withheld_by: tuple[Withholding, ...] = (),
-    file_route: str = "",
-    resource: str = "",
-) -> IncidentAlert:
-    return IncidentAlert(
-        id=name,
-        rule_name="rule",
-        service="shop",
-        resource=resource or name,
-        severity=severity,
-        labels={},
-        fire_time=at(minute),
-        routes=routes or (SLACK,),
-        withheld_by=withheld_by,
-        file_route=file_route,
-    )
-
-
-class Story:
-    """One incident, step by step, and what receivers were notified of."""
-
-    def __init__(self, first: IncidentAlert | Incident, minute: float = 0) -> None:
-        self.minute = minute
-        self.notified: list[IncidentNotification] = []
-        opened = first if isinstance(first, Incident) else open_incident(first, now=at(minute)).incident
-        self.incident = opened
-        self.plan()
-
-    def plan(self, minute: float | None = None) -> list[str]:
-        """Notify; return what, to whom."""
-        self.minute = self.minute if minute is None else minute
-        change = plan_notifications(self.incident, CONTEXT, now=at(self.minute))
-        self.last = change
-        self.incident = change.incident
-        self.notified += change.notifications
-        again = plan_notifications(self.incident, CONTEXT, now=at(self.minute))
-        assert again.incident is self.incident
-        assert again.reason is IncidentReason.NOT_DUE
-        return described(change.notifications)
-
-    def take(self, change: IncidentChange, minute: float | None = None) -> list[str]:
-        self.incident = change.incident
-        return self.plan(minute)
-
-    def join(self, *alerts: IncidentAlert, minute: float | None = None) -> list[str]:
-        self.minute = self.minute if minute is None else minute
-        for each in alerts:
-            self.incident = join(self.incident, each, Correlation(), now=at(self.minute)).incident
-        return self.plan()
-
-    def end(self, *names: str, minute: float | None = None) -> list[str]:
-        self.minute = self.minute if minute is None else minute
-        for name in names:
-            self.incident = end_alert(self.incident, name, settle=SETTLE, now=at(self.minute)).incident
-        return self.plan()
-
-    @property
-    def waits_until(self) -> float | None:
-        time = self.incident.notify_time
-        return None if time is None else (time - NOW) / MINUTE
-
-
-def described(notifications: Iterable[IncidentNotification]) -> list[str]:
-    return [
-        f"{each.kind} {'+'.join(each.receivers) or 'file'} {each.alert_id}: {each.reason}" for each in notifications
-    ]
+from tests.unit.manager.incident_story import CONTEXT, NOW, PAGER, SETTLE, SILENCED, SLACK, Story, alert, at, described
 
 
 def test_the_first_alert_is_notified_of_at_once_and_its_end_too() -> None:
@@ -137,79 +43,6 @@ def test_the_first_alert_is_notified_of_at_once_and_its_end_too() -> None:
     assert story.end("a", minute=1) == ["RESOLVED pager+slack a: ended"]
     assert (story.notified[-1].sequence, story.notified[-1].ended_alerts) == (2, 1)
     assert story.plan(100) == []
-
-
-def test_further_alerts_and_ends_are_bundled_once_a_minute() -> None:
-    story = Story(alert("a"))
-    assert story.join(alert("b"), minute=0.2) == []
-    assert story.join(alert("c"), minute=0.4) == []
-    assert story.end("b", minute=0.5) == []
-    assert story.waits_until == 1
-    assert story.plan(1) == ["UPDATED slack a: bundled"]
-    assert (story.notified[-1].new_alerts, story.notified[-1].ended_alerts) == (2, 1)
-    assert story.waits_until is None
-    # The end of all may follow at once.
-    assert story.end("c", minute=5) == []
-    assert story.waits_until == 6
-    assert story.plan(5.5) == []
-    assert story.plan(6) == ["UPDATED slack a: bundled"]
-    assert (story.notified[-1].new_alerts, story.notified[-1].ended_alerts) == (0, 1)
-
-
-def test_the_history_says_of_which_other_alerts_a_bundle_tells() -> None:
-    story = Story(alert("a"))
-    assert bundles(story) == [AlertBundle()]
-    story.join(alert("b"), alert("c"), minute=0.2)
-    story.end("b", minute=0.5)
-    story.plan(1)
-    assert story.notified[-1].bundle == AlertBundle(fired=("c",), ended=("b",))
-    assert bundles(story) == [AlertBundle(fired=("c",), ended=("b",))]
-    story.end("a", "c", minute=5)
-    story.plan(6)
-    assert described(story.notified[-1:]) == ["RESOLVED slack a: ended"]
-    assert story.notified[-1].bundle == AlertBundle(ended=("a", "c"))
-
-
-def bundles(story: Story) -> list[AlertBundle]:
-    return [each.bundle for each in story.last.history if each.kind is IncidentHistoryKind.NOTIFIED]
-
-
-def test_each_alert_of_which_a_delivery_tells_has_an_entry() -> None:
-    about = AlertHistoryEntry(
-        id="1",
-        alert_id="a",
-        kind=AlertHistoryKind.NOTIFIED,
-        create_time=NOW,
-        comment="UPDATED",
-        channel="slack",
-        notified_state=None,
-        notification_id="n",
-    )
-    bundle = AlertBundle(fired=("b",), ended=("c",))
-    own, fired, ended = entries_of_delivery(about, bundle)
-    assert own == about
-    assert (fired.alert_id, fired.notified_state, fired.comment) == ("b", NotifiedState.FIRING, "UPDATED; in a bundle")
-    assert (ended.alert_id, ended.notified_state) == ("c", NotifiedState.RESOLVED)
-    assert {each.notification_id for each in (fired, ended)} == {"n"}
-    assert len({own.id, fired.id, ended.id}) == 3
-    assert entries_of_delivery(about, bundle) == [own, fired, ended]
-    failed = replace(about, kind=AlertHistoryKind.NOTIFICATION_FAILED)
-    assert entries_of_delivery(failed, bundle) == [failed]
-
-
-def test_alerts_that_end_in_two_parts_make_one_message() -> None:
-    story = Story(alert("a"))
-    assert story.join(alert("b"), minute=0.2) == []
-    assert story.plan(1) == ["UPDATED slack a: bundled"]
-    assert story.end("b", minute=9) == []
-    assert story.end("a", minute=9.1) == ["RESOLVED slack a: ended"]
-    assert story.plan(100) == []
-
-
-def test_a_route_says_how_often_updates_come() -> None:
-    story = Story(alert("a", replace(SLACK, bundling_interval=5 * MINUTE)))
-    assert story.join(alert("b"), minute=2) == []
-    assert story.waits_until == 5
 
 
 def test_a_higher_severity_is_notified_of_at_once_to_all() -> None:
@@ -389,71 +222,3 @@ def test_receivers_of_an_alert_from_before_incidents_are_notified_of_its_end_und
     known = adopt(alert("b", FILE_ROUTE), is_acknowledged=True, now=NOW).incident
     known = acknowledge(known, actor="ann", comment="", until=None, now=NOW).incident
     assert (Story(known).notified, known.state) == ([], IncidentState.ACKNOWLEDGED)
-
-
-def flaps(number: int, minute: float) -> IncidentAlert:
-    return alert(f"f{number}", minute=minute, resource="flaps")
-
-
-def test_what_flaps_is_notified_of_once_and_then_in_bundles() -> None:
-    story = Story(flaps(1, 0))
-    assert story.end("f1", minute=0.1) == ["RESOLVED slack f1: ended"]
-    assert story.join(flaps(2, 0.2), minute=0.2) == ["FIRING slack f2: routed"]
-    assert story.end("f2", minute=0.3) == ["RESOLVED slack f1: ended"]
-    assert story.join(flaps(3, 0.4), minute=0.4) == ["FIRING slack f3: flapping"]
-    assert story.notified[-1].is_flapping
-    kinds = [entry.kind for entry in story.last.history]
-    assert kinds == [IncidentHistoryKind.FLAPPING, IncidentHistoryKind.NOTIFIED]
-    assert story.last.history[0].comment == "fired 3 times or more within 30 minutes"
-    # From now on, once a minute.
-    assert story.end("f3", minute=0.5) == []
-    assert story.waits_until == 1.4
-    assert story.join(flaps(4, 0.6), minute=0.6) == []
-    assert story.plan(1.4) == ["UPDATED slack f1: bundled"]
-    assert story.end("f4", minute=1.5) == []
-    assert story.plan(2.4) == ["RESOLVED slack f1: ended"]
-    assert story.join(flaps(5, 2.5), minute=2.5) == []
-    assert story.waits_until == 3.4
-    assert story.plan(3.4) == ["FIRING slack f5: routed"]
-    assert story.end("f5", minute=3.5) == []
-    assert story.plan(4.4) == ["RESOLVED slack f1: ended"]
-    # One that has ended before it could be notified of.
-    assert story.join(flaps(6, 4.5), minute=4.5) == []
-    assert story.end("f6", minute=4.6) == []
-    # It no longer flaps: the last time but two was at 0.6.
-    assert story.waits_until == 30.6
-    assert story.plan(30.6) == []
-    assert story.incident.flapping == frozenset()
-    assert story.waits_until is None
-    assert story.join(flaps(7, 33), minute=33) == ["FIRING slack f7: routed"]
-
-
-def test_who_knows_the_incident_is_notified_that_it_flaps() -> None:
-    story = Story(alert("a"))
-    story.join(flaps(1, 0), flaps(2, 0.1))
-    assert story.join(flaps(3, 0.2), minute=0.2) == ["UPDATED slack a: flapping"]
-    assert story.join(flaps(4, 0.3), minute=0.3) == []
-    # Another alert that does not flap is no less urgent.
-    assert story.join(alert("b", PAGER), minute=0.4) == ["FIRING pager b: routed"]
-    # And the end by hand is the end.
-    resolved = resolve_incident(story.incident, actor="ann", comment="", now=at(0.5))
-    # With other counts of what is news to them.
-    assert story.take(resolved, minute=0.5) == ["RESOLVED slack a: ended", "RESOLVED pager a: ended"]
-    assert story.incident.flapping == frozenset()
-
-
-def test_a_storm_makes_three_messages_to_each_receiver() -> None:
-    story = Story(alert("a", PAGER))
-    for second in range(1, 11):
-        alerts = [alert(f"{second} {number}", PAGER, minute=second / 60) for number in range(100)]
-        story.join(*alerts, minute=second / 60)
-    story.plan(1)
-    story.plan(2)
-    assert len(story.incident.alerts) == 1001
-    story.end(*story.incident.alerts, minute=2.5)
-    assert [(each.kind.value, each.receivers) for each in story.notified] == [
-        ("FIRING", ("pager", "slack")),
-        ("UPDATED", ("pager", "slack")),
-        ("RESOLVED", ("pager", "slack")),
-    ]
-    assert story.notified[1].new_alerts == 1000

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from services.notifier.core.channels.addresses import AddressReach, may_reach, public_address, reach_of, written_reach
-from tests.unit.notifier.test_routes_file import document, problems, read
+from tests.unit.notifier.routes_documents import document, problems, read
 
 PUBLIC, PRIVATE, HOST_ONLY = AddressReach.PUBLIC, AddressReach.PRIVATE, AddressReach.HOST_ONLY
 # By kind: the field with the address, and the address with a host in it.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from services.notifier.core.routes_file import RoutesError
 from services.notifier.settings import load_routes
 from tests.fuzz.messages import damaged
-from tests.unit.notifier.test_routes_file import ENVIRON, EXAMPLE, SECRETS, document, read
+from tests.unit.notifier.routes_documents import ENVIRON, EXAMPLE, SECRETS, document, read
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
