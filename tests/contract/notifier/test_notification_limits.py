@@ -296,3 +296,25 @@ async def test_an_update_that_is_held_is_in_no_bundle_while_the_end_is_on_its_wa
     alone, *_ = await limited.deliver(later)
     assert (alone.alert.id, alone.HasField("incident")) == ("b", False)
     assert (await limited.states())["HELD"] == 0
+
+
+async def test_a_bundle_that_failed_does_not_say_again_what_has_ended_since(limited: Limited) -> None:
+    await limited.plan(*many(6))
+    await limited.deliver(NOW)
+    later = NOW + 10 * MINUTE
+    await limited.bundle(later)
+    await limited.deliver(later, response=Refused("no"))
+    await limited.plan(planned("a5", NotificationKind.RESOLVED), now=later + MINUTE)
+    await limited.deliver(later + MINUTE)
+    states = {(each.alert_id, each.kind.name): each.state for each in await limited.deliveries()}
+    assert (states["a5", "FIRING"], states["a5", "RESOLVED"]) == ("SUPERSEDED", "DELIVERED")
+    # The fallback gets it as it is now.
+    (leased,) = [each for each in await limited.lease(later + MINUTE, "email") if each.delivery.alert_id == "a4"]
+    bundle = Notification.FromString(leased.record).incident
+    assert bundle.incident.title == "1 alert was held back by the limit of notifications"
+    assert [alert.alert_id for alert in bundle.alerts] == ["a4"]
+    await limited.record(leased, Refused("no"), later + MINUTE)
+    await limited.plan(planned("a4", NotificationKind.RESOLVED), now=later + 2 * MINUTE)
+    await limited.deliver(later + 2 * MINUTE)
+    bundles = [each for each in await limited.deliveries() if each.subject_id.startswith("bundle/")]
+    assert {(each.channel, each.state.value) for each in bundles} >= {("slack", "SUPERSEDED"), ("email", "SUPERSEDED")}

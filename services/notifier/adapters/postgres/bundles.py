@@ -51,6 +51,12 @@ _SELECT_OLDEST = """
 SELECT min(created_at) FROM deliveries WHERE tenant = $1 AND state = 'HELD' AND bundle_id IS NULL
 """
 _PUT_INTO_BUNDLE = "UPDATE deliveries SET bundle_id = $2, updated_at = $3 WHERE id = ANY ($1)"
+_SELECT_LEFT = """
+SELECT channel, record FROM deliveries AS mine JOIN notifications ON notifications.id = notification_id
+WHERE bundle_id = $1 AND state = 'HELD' ORDER BY mine.created_at, mine.sequence
+"""
+_REWRITE = "UPDATE notifications SET record = $2 WHERE id = $1"
+_DROP = "UPDATE deliveries SET state = 'SUPERSEDED', updated_at = $2 WHERE notification_id = $1 AND state = 'FAILED'"
 _SEND_ALONE = "UPDATE deliveries SET state = 'PENDING', due_at = $2, updated_at = $2 WHERE id = ANY ($1)"
 _SELECT_NOTICE_CHANNELS = "SELECT channel, fallback_for FROM deliveries WHERE subject_id = $1 AND state <> 'FAILED'"
 
@@ -137,6 +143,16 @@ class PostgresBundles:
         deliveries = [NewDelivery(notice.notification_id, row["channel"], row["fallback_for"]) for row in rows]
         await insert_deliveries(connection, deliveries, now=now)
         return frozenset(row["channel"] for row in rows)
+
+
+async def rewrite_bundle(connection: Connection, bundle_id: UUID, now: datetime) -> None:
+    """Have a bundle that has failed say what is still held in it; without anything it is not sent any more."""
+    rows = await connection.fetch(_SELECT_LEFT, bundle_id)
+    if contents := _readable(row["record"] for row in rows):
+        record = encode_bundle(bundle_id, bundle_of(contents), channel=rows[0]["channel"], now=now)
+        await connection.execute(_REWRITE, bundle_id, record)
+    else:
+        await connection.execute(_DROP, bundle_id, now)
 
 
 def _readable(records: Iterable[bytes]) -> list[NotificationContent]:

@@ -22,6 +22,7 @@ from services.chassis.kafka import Headers
 from services.chassis.postgres import Connection, Database
 from services.chassis.telemetry import trace_headers
 from services.contract.topics import NOTIFICATION_RESULTS
+from services.notifier.adapters.postgres.bundles import rewrite_bundle
 from services.notifier.adapters.postgres.deliveries import (
     DELIVERY_COLUMNS,
     FIRST_SEQUENCE,
@@ -62,10 +63,20 @@ WITH newer AS (
     UPDATE deliveries SET state = 'SUPERSEDED', updated_at = newer.delivered_at FROM newer
     WHERE deliveries.subject_id = newer.subject_id AND deliveries.channel = newer.channel
       AND deliveries.sequence < newer.sequence AND deliveries.state = 'HELD' AND deliveries.bundle_id IS NULL
+), older AS (
+    UPDATE deliveries SET state = 'SUPERSEDED', updated_at = newer.delivered_at FROM newer
+    WHERE deliveries.subject_id = newer.subject_id AND deliveries.channel = newer.channel
+      AND deliveries.sequence < newer.sequence AND deliveries.state IN ('PENDING', 'FAILED')
+), bundled AS (
+    UPDATE deliveries AS held SET state = 'SUPERSEDED', updated_at = newer.delivered_at FROM newer
+    WHERE held.subject_id = newer.subject_id AND held.sequence < newer.sequence
+      AND held.state = 'HELD' AND held.bundle_id IS NOT NULL
+      AND EXISTS (SELECT 1 FROM deliveries AS bundle
+                  WHERE bundle.notification_id = held.bundle_id AND bundle.channel = newer.channel
+                    AND bundle.state = 'FAILED')
+    RETURNING held.bundle_id
 )
-UPDATE deliveries SET state = 'SUPERSEDED', updated_at = newer.delivered_at FROM newer
-WHERE deliveries.subject_id = newer.subject_id AND deliveries.channel = newer.channel
-  AND deliveries.sequence < newer.sequence AND deliveries.state IN ('PENDING', 'FAILED')
+SELECT DISTINCT bundle_id FROM bundled
 """
 
 _REDRIVE = """
@@ -290,14 +301,15 @@ def _ended_row(outcome: DeliveryOutcome, now: datetime) -> tuple[Any, ...]:
 
 
 async def _supersede(connection: Connection, delivered: Sequence[tuple[Delivery, datetime]]) -> None:
-    """Write that nothing older about the same subjects is sent any more."""
+    """Write that nothing older about the same subjects is sent any more, also in bundles that have failed."""
     rows = [
         (delivery.subject_id, delivery.channel, delivery.sequence, now)
         for delivery, now in delivered
         if delivery.sequence > FIRST_SEQUENCE
     ]
     if rows:
-        await connection.execute(_SUPERSEDE, *map(list, zip(*rows, strict=True)))
+        for bundle in await connection.fetch(_SUPERSEDE, *map(list, zip(*rows, strict=True))):
+            await rewrite_bundle(connection, bundle["bundle_id"], max(now for _, now in delivered))
 
 
 async def _insert_result(
