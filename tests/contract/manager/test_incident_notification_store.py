@@ -33,6 +33,7 @@ from services.manager.core.incident_notifications import (
     plan_notifications,
 )
 from services.manager.core.routing_tree import AlertRoute
+from services.manager.core.service_changes import ServiceChange, ServiceChangeKind
 from services.manager.ports.incidents import ReturnedCanary
 from tests.contract.manager.incident_stores import (
     RELATED,
@@ -161,3 +162,25 @@ class TestPostgresIncidentNotifications(IncidentNotificationContract):
         assert row["key"].decode() == message.subject_id == message.incident.incident.id
         assert (message.kind, message.alert.resource, message.sequence) == (Notification.FIRING, "b", 1)
         assert (row["header_names"], row["header_values"]) == (["traceparent"], [b"t"])
+
+    async def test_a_notification_has_the_changes_before_its_alert_and_those_before_the_cause(
+        self, stored: Stored
+    ) -> None:
+        await decide_alerts(stored, Fired, "b")
+        async with stored.store.transaction() as transaction:
+            (seen_alert,) = await transaction.incidents.list_seen(10)
+        fired = seen_alert.alert
+        about = replace(seen_alert, alert=replace(fired, subject=replace(fired.subject, labels={"service": "orders"})))
+        cause = replace(alert("cause"), routes=(FILE_ROUTE,))
+        planned = plan_notifications(open_incident(cause, now=NOW).incident, NotificationContext(), now=NOW)
+        async with stored.store.transaction() as transaction:
+            assert isinstance(transaction, PostgresTransaction)
+            for service, time in (("orders", fired.fire_time), (cause.service, cause.fire_time)):
+                await transaction.changes.insert(
+                    ServiceChange(id=service, service=service, kind=ServiceChangeKind.OTHER, time=time, create_time=NOW)
+                )
+            await transaction.notifications.insert([(each, about) for each in planned.notifications])
+            value = await transaction.notifications.connection.fetchval("SELECT value FROM outbox")
+        message = Notification.FromString(value)
+        assert [each.change.service for each in message.alert.recent_changes] == ["orders"]
+        assert [each.change.service for each in message.incident.changes] == ["shop"]
