@@ -71,9 +71,9 @@ class PartialRows:
 
     def take(self, rows: Ints) -> "PartialRows":
         """Return the rows with these indexes, in this order, each with its samples; the tables stay whole."""
-        starts = np.searchsorted(self.sample_rows, rows)
-        counts = np.searchsorted(self.sample_rows, rows, side="right") - starts
-        firsts = np.repeat(starts - (np.cumsum(counts) - counts), counts)
+        of_each = np.bincount(self.sample_rows, minlength=len(self))
+        counts = of_each[rows]
+        firsts = np.repeat((np.cumsum(of_each) - of_each)[rows] - (np.cumsum(counts) - counts), counts)
         return replace(
             self,
             **{name: getattr(self, name)[rows] for name in (*INDEXES, *INTEGERS, *DOUBLES)},

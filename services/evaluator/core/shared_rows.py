@@ -17,13 +17,17 @@ from services.evaluator.core.match.outputs import are_judged_in, group_checksums
 from services.evaluator.core.partial_rows import PartialBatch, Sharers
 from services.evaluator.core.rules import SelectionKey
 
+# How many numbers have two bytes.
+_SHORT = 1 << 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Lists:
     """The lists of selections that share rows, in arrays; do not write into them."""
 
-    # Each selection once.
+    # Each selection once, and the rule of each.
     keys: Sequence[SelectionKey]
+    rule_ids: tuple[str, ...]
     # Of each list how many selections it has, and its place among those with as many.
     sizes: Ints
     places: Ints
@@ -43,6 +47,7 @@ def _lists(selections: tuple[Sharers, ...]) -> _Lists:
         of_size.append([numbers.setdefault(key, len(numbers)) for key in sharers])
     return _Lists(
         keys=list(numbers),
+        rule_ids=tuple(rule_id for rule_id, _ in numbers),
         sizes=np.array([*map(len, selections)], dtype=np.int64),
         places=np.array(places, dtype=np.int64),
         members={size: np.array(listed, dtype=np.int64) for size, listed in members.items()},
@@ -71,7 +76,7 @@ def _pairs(batch: PartialBatch, lists: _Lists) -> tuple[Ints, Ints]:
     selection, group = batch.rows.selection, batch.rows.group
     sums, lengths = group_checksums(batch.rows.groups)
     lengths, length = np.unique(lengths, return_inverse=True)
-    prefixes = moved_prefixes(tuple(rule_id for rule_id, _ in lists.keys), tuple(lengths.tolist()))
+    prefixes = moved_prefixes(lists.rule_ids, tuple(lengths.tolist()))
     sizes = lists.sizes[selection]
     pairs: list[tuple[Ints, Ints]] = []
     for size in distinct_integers(sizes).tolist():
@@ -81,8 +86,11 @@ def _pairs(batch: PartialBatch, lists: _Lists) -> tuple[Ints, Ints]:
             pairs.append((rows, members[place, 0]))
             continue
         of_rows = prefixes[:, members][length[group[rows]], place]
-        row, member = np.nonzero(are_judged_in(batch.output, batch.outputs, of_rows, sums[group[rows]]))
+        are_judged = are_judged_in(batch.output, batch.outputs, of_rows, sums[group[rows]])
+        # Faster than nonzero of two dimensions.
+        row, member = np.divmod(np.flatnonzero(are_judged), size)
         pairs.append((rows[row], members[place[row], member]))
     row, key = (np.concatenate(each) for each in zip(*pairs, strict=True))
-    order = np.argsort(row, kind="stable") if len(pairs) > 1 else slice(None)
+    # Short numbers are sorted by counting.
+    order = np.argsort(row.astype(np.uint16) if len(batch.rows) <= _SHORT else row, kind="stable")
     return row[order], key[order]
