@@ -326,8 +326,17 @@ class Load:
     def _anew(self) -> None:
         """Connect for each call, with the certificate of that moment."""
         while not self._has_ended.is_set():
-            with closing(self.secure.connect(self.secure.admin)) as connection:
+            with closing(self._connection_of_this_moment()) as connection:
                 self._call(connection, "POST", "/api/logs")
+
+    def _connection_of_this_moment(self) -> HTTPSConnection:
+        while True:
+            try:
+                return self.secure.connect(self.secure.admin)
+            except ssl.SSLError as error:
+                # A certificate and its key are two files: between the two writes they do not fit.
+                if error.reason != "KEY_VALUES_MISMATCH":
+                    raise
 
     def _kept(self) -> None:
         """Make all calls over one connection, which lives longer than the certificates of its beginning."""
