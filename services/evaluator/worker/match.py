@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from math import inf
 
 import structlog
 
@@ -19,8 +20,9 @@ from services.evaluator.core.match.aggregation import MatchOutcome, match_events
 from services.evaluator.core.match.blocks import SourcePartition, flush_sources
 from services.evaluator.core.match.canaries import busy_partitions
 from services.evaluator.core.match.cpu_meter import CpuClock
+from services.evaluator.core.match.early_flush import flush_early
 from services.evaluator.core.match.events import EventBatch
-from services.evaluator.core.match.pacing import FlushedRows, fetch_limit, pause_seconds
+from services.evaluator.core.match.pacing import FlushedRows, early_pause_seconds, fetch_limit, pause_seconds
 from services.evaluator.core.match.rule_swap import RuleSwap, swap_rules
 from services.evaluator.core.match.sent_block import SentBlock, encode_sent, sent_up_to
 from services.evaluator.core.match.traces import Sampled, SampledTraces, sample_traces
@@ -96,6 +98,8 @@ class MatchWorker(StageWorker):
         self._busy_at: dict[int, float] = {}
         self._idle_check_at = 0.0
         self._flush_at = 0.0
+        # Without an end where no rows are sent before others.
+        self._early_pause_s = self._early_flush_at = inf
         # The CPU that it took to match and to flush since the last flush; waiting for Kafka is no work.
         self._work_s = 0.0
         # The CPU of the rules' own work for each record of the fetch that was measured last.
@@ -119,11 +123,16 @@ class MatchWorker(StageWorker):
         self._apply(fetched.rebalance)
         await self._dead_letter(fetched.unreadable)
         await self._match(fetched.events)
+        if self._clock.monotonic() >= min(self._flush_at, self._early_flush_at):
+            await self._flush_early()
         rows = await self._flush() if self._clock.monotonic() >= self._flush_at else None
         self._work_s += self._cpu_clock() - started_s
         if rows is not None:
             pause_s = pause_seconds(interval_s=self._interval_s, work_s=self._work_s, rows=rows)
             self._flush_at, self._work_s = self._clock.monotonic() + pause_s, 0.0
+            tenants = len(self._rules_in_use.tenants) if self._rules_in_use else 0
+            self._early_pause_s = early_pause_seconds(interval_s=self._interval_s, tenants=tenants, rows=rows)
+            self._early_flush_at = self._clock.monotonic() + self._early_pause_s
         if self._clock.monotonic() >= self._commit_at:
             await self._commit()
 
@@ -152,7 +161,7 @@ class MatchWorker(StageWorker):
             await self._rewind()
 
     async def _fetch(self) -> LogFetch:
-        pause_s = self._flush_at - self._clock.monotonic()
+        pause_s = min(self._flush_at, self._early_flush_at) - self._clock.monotonic()
         fill = pause_s > 0 or any(source.has_unflushed_records for source in self._sources.values())
         timeout_s = max(pause_s, 0.0) if fill else self._interval_s
         limit = fetch_limit(
@@ -257,6 +266,25 @@ class MatchWorker(StageWorker):
         for text in events.keys() - self._logged_expressions:
             log.error("expression_step_limit_reached", expression=text, events=events[text])
         self._logged_expressions |= events.keys()
+
+    async def _flush_early(self) -> None:
+        """Send the changed rows of tenants with few of them, before the others and while those wait; commit nothing."""
+        self._early_flush_at = self._clock.monotonic() + self._early_pause_s
+        if self._rules_in_use is None or len(self._rules_in_use.tenants) == 1:
+            return
+        batches = flush_early(
+            self._sources.values(),
+            self._rules_in_use,
+            outputs=self._sink.outputs,
+            source_partitions=self._source.partition_count,
+        )
+        if not batches:
+            return
+        with tracer(__name__).start_as_current_span("flush window-partials early"):
+            try:
+                await self._sink.send(batches)
+            except Failure as failure:
+                await self._begin_again(failure)
 
     async def _flush(self) -> FlushedRows | None:
         """Send the rows that changed, and commit whole blocks; return how many rows, None if nothing is new."""

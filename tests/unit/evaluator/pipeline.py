@@ -1,7 +1,7 @@
 """Both stages in memory, with everything that can go wrong between them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
@@ -15,7 +15,7 @@ from services.evaluator.adapters.window_partials_sink import encode_bounded
 from services.evaluator.adapters.window_partials_wire import decode_batch
 from services.evaluator.adapters.window_state import decode_state, encode_state
 from services.evaluator.core.match.aggregation import match_events
-from services.evaluator.core.match.blocks import SourcePartition, flush_sources
+from services.evaluator.core.match.blocks import SourcePartition, batches_of, flush_sources
 from services.evaluator.core.records import SECOND_NS, Group, Transition, TransitionState
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.window import judging
@@ -174,6 +174,24 @@ class Pipeline:
         )
         return [(output, value) for output, batch in flushed for value in encode_bounded(batch, max_bytes=1)]
 
+    def flush_early(self, matcher: Matcher, groups: Collection[Group]) -> None:
+        """Write what is new of some groups before the rest, as an early flush does it for tenants."""
+        flushed = []
+        for source in matcher.sources.values():
+            slots = source.blocks[-1].rows.changed()[0]
+            rows = source.blocks[-1].rows.take(slots)
+            chosen = slots[np.isin(rows.group, [index for index, each in enumerate(rows.groups) if each in groups])]
+            if len(chosen) and source.may_flush_early:
+                revision = self.rules.revision
+                flushed.append(
+                    source.flush_early(
+                        chosen, outputs=self.outputs, source_partitions=self.inputs, rules_revision=revision
+                    )
+                )
+        if flushed:
+            for output, batch in enumerate(batches_of(flushed, self.outputs, continues=False)):
+                self.partials[output] += encode_bounded(batch, max_bytes=1)
+
     def window(self, output: int) -> Window:
         offset, metadata = self.window_offsets.get(output, (0, ""))
         known: dict[tuple[str, Group], Transition] = {}
@@ -222,6 +240,9 @@ def run(pipeline: Pipeline, end: float = 1000.0) -> Pipeline:
     return pipeline
 
 
+_STEPS = ("match", "match", "flush", "flush early", "judge", "judge", "commit", "crash match", "crash window")
+
+
 class Chaos:
     """Drives a pipeline in a random order, with crashes of either stage, and two owners at once."""
 
@@ -234,7 +255,7 @@ class Chaos:
         """Do something that may happen at any time."""
         pipeline, random = self.pipeline, self.random
         output = random.randrange(pipeline.outputs)
-        kind = random.choice(("match", "match", "flush", "judge", "judge", "commit", "crash match", "crash window"))
+        kind = random.choice(_STEPS)
         owners = self.windows[output]
         window = random.choice(owners)
         matcher = random.choice(self.matchers)
@@ -243,6 +264,8 @@ class Chaos:
                 pipeline.match(matcher, random.randrange(pipeline.inputs), random.randint(1, 4))
             case "flush":
                 pipeline.flush(matcher)
+            case "flush early":
+                pipeline.flush_early(matcher, random.choices([("a",), ("b",), ("c",)], k=2))
             case "judge":
                 pipeline.judge(output, window, random.randint(1, 6))
             case "commit":

@@ -12,7 +12,7 @@ from services.chassis.backoff import Backoff
 from services.chassis.kafka import CommittedOffset, Rebalance, Record
 from services.evaluator.adapters.log_events import LogDecoder
 from services.evaluator.core.match.aggregation import MatchOutcome
-from services.evaluator.core.match.pacing import FlushedRows, fetch_limit, pause_seconds
+from services.evaluator.core.match.pacing import FlushedRows, early_pause_seconds, fetch_limit, pause_seconds
 from services.evaluator.core.match.rule_load import Budget
 from services.evaluator.core.match.traces import SampledTraces
 from services.evaluator.core.partial_rows import PartialBatch
@@ -479,3 +479,63 @@ async def test_where_rules_take_long_less_is_fetched_at_once(loop: Loop, monkeyp
 )
 def test_matching_a_fetch_takes_about_the_interval_at_most(record_s: float, limit: int) -> None:
     assert fetch_limit(max_records=48, interval_s=0.1, record_s=record_s) == limit
+
+
+def of_tenant(tenant: str, services: int) -> bytes:
+    events = [LogEvent(service=f"{tenant}-{each}", level=LogEvent.ERROR, message="no") for each in range(services)]
+    return LogBatch(events=events, tenant=tenant).SerializeToString()
+
+
+def two_tenants() -> Loop:
+    return Loop(*(replace(rule(each, "count > threshold"), tenant=each) for each in ("few", "many")))
+
+
+def written_rules(loop: Loop) -> list[set[str]]:
+    return [{row.key.rule_id for row in to_rows(batch.rows)} & {"few", "many"} for _, batch in loop.partials.written]
+
+
+async def test_rows_of_a_tenant_with_few_of_them_are_sent_before_those_of_one_with_many() -> None:
+    loop = two_tenants()
+    await loop.bring(of_tenant("few", 1), of_tenant("many", 1000), assigned=0)
+    assert written_rules(loop) == [{"few"}, {"many"}]
+
+
+async def test_rows_of_a_tenant_with_few_of_them_do_not_wait_for_the_pause_after_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = two_tenants()
+    send = loop.partials.send
+
+    async def at_a_cost(batches: Sequence[tuple[int, PartialBatch]]) -> None:
+        loop.cpu_s += 0.02
+        await send(batches)
+
+    monkeypatch.setattr(loop.partials, "send", at_a_cost)
+    await loop.bring(of_tenant("many", 1000), assigned=0)
+    await loop.bring(seconds=0.01)
+    assert loop.log.asked[-1][0] == pytest.approx(0.04)
+    await loop.bring(of_tenant("few", 1), of_tenant("many", 1000), first=1, seconds=0.05)
+    assert written_rules(loop) == [{"many"}, {"few"}]
+    assert loop.committed() == [(0, 1)]
+    await loop.bring(seconds=2)
+    assert written_rules(loop) == [{"many"}, {"few"}, {"many"}]
+    assert loop.committed() == [(0, 1), (0, 3)]
+
+
+@pytest.mark.parametrize(
+    ("tenants", "written", "pause_s"), [(2, 1000, 0.05), (2, 999, float("inf")), (1, 1000, float("inf"))]
+)
+def test_no_rows_go_first_in_the_pause_after_few_rows_or_of_one_tenant(
+    tenants: int, written: int, pause_s: float
+) -> None:
+    rows = FlushedRows(written, written)
+    assert early_pause_seconds(interval_s=0.1, tenants=tenants, rows=rows) == pause_s
+
+
+async def test_a_failed_early_flush_begins_again() -> None:
+    loop = two_tenants()
+    await loop.bring(assigned=0)
+    loop.partials.failures = 1
+    await loop.bring(of_tenant("few", 1), of_tenant("many", 1000))
+    assert loop.log.rewinds == [(0, 0)]
+    assert loop.partials.written == []

@@ -29,6 +29,9 @@ a slot are found when it is first sent (`outputs`), and the samples of rows are 
 (`row_samples`). A flush takes the changed rows of each block and writes them to `window-partials`: those of all sources
 in one record for each output partition, and further records where a source has begun another block.
 
+Before a flush of many rows, and in the pause after it, the rows of tenants with few of them are written alone
+(`early_flush`).
+
 Canaries, by which the system measures itself, are events as others, but do not move event time (`canaries`).
 
 Invariants:
@@ -43,7 +46,7 @@ Invariants:
 - Every flush writes the progress of the block to each output partition, also where no row changed, so a reader notices
   a gap. All but its last batch there say that it goes on: the reader judges what it brought together.
 - The times of a source are written with or after the rows that they belong to, never before, so the watermark cannot
-  overtake rows.
+  overtake rows. An early flush therefore repeats the times of the flush before.
 
 Replay: an offset is committed only at the border of a block, once everything up to it is in Kafka. After a crash, a
 rebalance or a failed flush the current blocks are counted again from their starts. They write rows with the same keys

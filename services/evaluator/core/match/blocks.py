@@ -26,6 +26,8 @@ class Block:
     start: int
     up_to: int
     flushed_up_to: int
+    # The same of the last flush, early or not.
+    announced_up_to: int
     # The greatest times among its own records.
     max_event_ns: int | None = None
     max_arrival_ns: int | None = None
@@ -37,7 +39,7 @@ class Block:
     @classmethod
     def at(cls, offset: int) -> "Block":
         """Begin with an offset: the first of its block, unless earlier records are deleted."""
-        return cls(number=block_of(offset), start=offset, up_to=offset, flushed_up_to=offset)
+        return cls(number=block_of(offset), start=offset, up_to=offset, flushed_up_to=offset, announced_up_to=offset)
 
     @property
     def is_complete(self) -> bool:
@@ -72,13 +74,15 @@ class Block:
 
     def mark_sent(self) -> None:
         """Leave what changed so far out of the next flush, but for what was missed: that differs by process."""
-        self.flushed_up_to = self.up_to
+        self.flushed_up_to = self.announced_up_to = self.up_to
         self.rows.mark_sent()
 
-    def flush(self, progress: BlockProgress, outputs: int) -> "FlushedBlock":
-        """Return how far this block is and what changed since the last flush."""
-        self.flushed_up_to = self.up_to
-        rows, found = self.rows.take_changed(outputs)
+    def flush(self, progress: BlockProgress, outputs: int, slots: Ints | None = None) -> "FlushedBlock":
+        """Return how far this block is and what changed since the last flush; with `slots` only these rows."""
+        self.announced_up_to = self.up_to
+        if slots is None:
+            self.flushed_up_to = self.up_to
+        rows, found = self.rows.take_changed(outputs, slots)
         # Each output partition judges some of the rule's groups, so all are sent what was missed.
         missed, self._new_missed = self._new_missed, {}
         return FlushedBlock(progress=progress, missed=missed, rows=rows, outputs=found)
@@ -123,7 +127,7 @@ class SourcePartition:
 
         The next flush goes at least as far as the last one, so each of its rows replaces the one that was sent before.
         """
-        flush_from = max(self.flush_from, self.blocks[-1].flushed_up_to, self.sent_before)
+        flush_from = max(self.flush_from, self.blocks[-1].announced_up_to, self.sent_before)
         return replace(self.at(self.partition, offset), counted_up_to=self.counted_up_to, flush_from=flush_from)
 
     def mark_counted(self) -> None:
@@ -194,6 +198,16 @@ class SourcePartition:
         self.blocks = [Block.at(end_offset(last.number)) if last.is_complete else last]
         return flushed
 
+    @property
+    def may_flush_early(self) -> bool:
+        """Whether some rows may be written before the others: not where a block is complete, or was begun again."""
+        return len(self.blocks) == 1 and not self.blocks[0].is_complete and self.position >= self.flush_from
+
+    def flush_early(self, slots: Ints, *, outputs: int, source_partitions: int, rules_revision: int) -> FlushedBlock:
+        """Return these rows of the current block; event time stays where the last flush has brought it."""
+        block = self.blocks[-1]
+        return block.flush(self._progress(block, source_partitions, None, rules_revision), outputs, slots)
+
     def _progress(
         self, block: Block, source_partitions: int, idle_ns: int | None, rules_revision: int
     ) -> BlockProgress:
@@ -202,7 +216,7 @@ class SourcePartition:
             source_partitions=source_partitions,
             block=block.number,
             up_to=block.up_to,
-            previous_up_to=block.flushed_up_to,
+            previous_up_to=block.announced_up_to,
             max_event_ns=self.max_event_ns,
             max_arrival_ns=self.max_arrival_ns,
             idle_ns=idle_ns,
@@ -236,11 +250,11 @@ def flush_sources(
     return [
         (output, batch)
         for number, turn in enumerate(turns, start=1)
-        for output, batch in enumerate(_batches(turn, outputs, continues=number < len(turns)))
+        for output, batch in enumerate(batches_of(turn, outputs, continues=number < len(turns)))
     ]
 
 
-def _batches(blocks: Sequence[FlushedBlock], outputs: int, *, continues: bool) -> Iterator[PartialBatch]:
+def batches_of(blocks: Sequence[FlushedBlock], outputs: int, *, continues: bool) -> Iterator[PartialBatch]:
     """Return what goes to each output partition of blocks of different sources."""
     rows = blocks[0].rows if len(blocks) == 1 else concat([block.rows for block in blocks])
     output_of_row = np.concatenate([block.outputs for block in blocks])

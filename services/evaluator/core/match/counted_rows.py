@@ -136,21 +136,32 @@ class CountedRows:
         self._columns["counted"][slots] += counts
         self._has_changed[slots] = True
 
-    def take_changed(self, outputs: int) -> tuple[PartialRows, Ints]:
+    def changed(self) -> tuple[Ints, Ints, Sequence[Sequence[str]]]:
+        """Return the slots of the rows that changed, the class of each, and of each class the rules that read it."""
+        slots = np.flatnonzero(self._has_changed)
+        return slots, self._row_slots.pairs(slots)[0], self._classes.readers
+
+    def take_changed(self, outputs: int, chosen: Ints | None = None) -> tuple[PartialRows, Ints]:
         """Return the rows that changed since they were taken before, each as often as output partitions need it.
 
-        And of each the output partition.
+        And of each the output partition. With `chosen` only the rows in these slots, all of which have changed.
         """
-        self._route(outputs)
-        slots, found = self._row_outputs.to_send(self._has_changed)
+        changed = np.flatnonzero(self._has_changed) if chosen is None else chosen
+        self._route(changed, outputs)
+        is_taken = np.zeros(len(self._has_changed), dtype=np.bool_)
+        is_taken[changed] = True
+        slots, found = self._row_outputs.to_send(is_taken)
         taken = self.take(slots, unsent=True).compact() if len(slots) else NO_ROWS
-        self.mark_sent()
+        self._mark_sent(changed)
         return taken, found
 
     def mark_sent(self) -> None:
         """Take down that all rows are where they go, with their samples."""
-        self.samples.mark_sent(np.flatnonzero(self._has_changed))
-        self._has_changed[:] = False
+        self._mark_sent(np.flatnonzero(self._has_changed))
+
+    def _mark_sent(self, slots: Ints) -> None:
+        self.samples.mark_sent(slots)
+        self._has_changed[slots] = False
 
     def take(self, slots: Ints, *, unsent: bool = False) -> PartialRows:
         """Return some rows; those without samples to send have none if so."""
@@ -194,9 +205,9 @@ class CountedRows:
         self._has_changed = np.append(self._has_changed, np.zeros(more, dtype=np.bool_))
         self.samples.grow(capacity)
 
-    def _route(self, outputs: int) -> None:
+    def _route(self, changed: Ints, outputs: int) -> None:
         """Find the output partitions of the rows that are sent for the first time."""
-        slots = self._row_outputs.unknown(np.flatnonzero(self._has_changed))
+        slots = self._row_outputs.unknown(changed)
         if not len(slots):
             return
         selection, bucket = self._row_slots.pairs(slots)

@@ -3,6 +3,7 @@
 What a flush costs is fixed, so few flushes are cheap ones; what matching costs depends on the rules.
 """
 
+from math import inf
 from typing import Final, NamedTuple
 
 # A pause is so many times as long as the work since the last flush: with little to do an alert need not wait.
@@ -15,6 +16,8 @@ _LEAST_SHARE: Final = 0.5
 _PAUSE_SECONDS_PER_ROW: Final = 0.0000035
 _PAUSE_SECONDS_PER_EXPANDED_ROW: Final = 0.0000015
 _MAX_PAUSE_SECONDS: Final = 1.0
+# A flush of so many rows is worth another one before it, of what should not wait for them.
+MANY_ROWS: Final = 1000
 
 
 class FlushedRows(NamedTuple):
@@ -29,6 +32,14 @@ def pause_seconds(*, interval_s: float, work_s: float, rows: FlushedRows) -> flo
     by_work = min(max(_PAUSE_PER_WORK * work_s, _LEAST_SHARE * interval_s), interval_s)
     by_rows = rows.written * _PAUSE_SECONDS_PER_ROW + rows.expanded * _PAUSE_SECONDS_PER_EXPANDED_ROW
     return max(by_work, min(by_rows, _MAX_PAUSE_SECONDS))
+
+
+def early_pause_seconds(*, interval_s: float, tenants: int, rows: FlushedRows) -> float:
+    """Return the pause from a flush until some tenants' rows are flushed before the others; endless where none are.
+
+    After a flush of few rows the next one is soon, and small.
+    """
+    return _LEAST_SHARE * interval_s if tenants > 1 and rows.written >= MANY_ROWS else inf
 
 
 def fetch_limit(*, max_records: int, interval_s: float, record_s: float) -> int:
