@@ -101,10 +101,8 @@ def error(**fields: object) -> LogEvent:
 class OneSource:
     """A source partition whose records are fetched one by one."""
 
-    def __init__(self, *filters: str, outputs: int = 1) -> None:
-        self.rules = RuleSet.of(
-            1, [rule(f"r{number}", "count > threshold", filter=each) for number, each in enumerate(filters)]
-        )
+    def __init__(self, *filters: str, outputs: int = 1, condition: str = "count > threshold") -> None:
+        self.rules = RuleSet.of(1, [rule(f"r{number}", condition, filter=each) for number, each in enumerate(filters)])
         self.source, self.outputs = SourcePartition.at(0, 0), outputs
 
     def fetch(self, *events: LogEvent, without: Sequence[str] = ()) -> None:
@@ -182,6 +180,33 @@ def test_what_is_not_sent_when_rules_part_is_sent_for_each_of_them() -> None:
     source.fetch(error())
     source.fetch(error(level=LogEvent.WARN))
     assert source.sent() == {"r0": (1, 1), "r1": (2, 2)}
+
+
+def test_the_rows_of_other_groups_are_sent_for_each_of_those_who_part_too() -> None:
+    source = OneSource("level >= ERROR", "level >= WARN")
+    source.fetch(error())
+    source.fetch(error(level=LogEvent.WARN, service="b"))
+    rows = [row.key for batch in source.flush() for row in to_rows(expand(batch).rows)]
+    assert sorted((key.rule_id, *key.group) for key in rows) == [("r0", "a"), ("r1", "a"), ("r1", "b")]
+
+
+def test_samples_that_were_sent_before_rules_parted_are_not_sent_again() -> None:
+    source = OneSource("level >= ERROR", "level >= WARN")
+    source.fetch(error(), error(), error())
+    source.flush()
+    source.fetch(error(level=LogEvent.WARN))
+    assert source.sent() == {"r1": (4, 0)}
+
+
+def test_totals_are_read_in_each_output_partition_in_which_a_rule_reads_them() -> None:
+    source = OneSource("level >= ERROR", "level >= ERROR", outputs=16, condition="rate > threshold")
+    source.fetch(error())
+    totals = next(iter(source.rules.total_readers))
+    read = [{row.key.rule_id for row in to_rows(expand(batch).rows)} for batch in source.flush()]
+    judging = {partition_of(rule_id, ("a",), 16): rule_id for rule_id in ("r0", "r1")}
+    assert {output: names for output, names in enumerate(read) if names} == {
+        output: {rule_id, totals} for output, rule_id in judging.items()
+    }
 
 
 def test_a_rule_that_misses_a_fetch_does_not_count_what_the_others_count() -> None:
