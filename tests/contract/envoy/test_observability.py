@@ -54,14 +54,20 @@ def test_each_request_is_a_line_of_json(edge: Edge) -> None:
 
 @pytest.mark.parametrize(("agent", "written"), [("curl\x9b31m\u202e\u2028", "curl??31m??????"), ("\udcff\udcfe", "??")])
 def test_a_clients_name_is_ascii_in_the_log_and_in_spans(edge: Edge, agent: str, written: str) -> None:
-    names = {"X-Request-Id": "id\u202e", "User-Agent": agent, "X-Envoy-Original-Path": "/forged", "Connection": "close"}
+    names = {
+        "X-Request-Id": "id\u202e",
+        "User-Agent": agent,
+        "X-Envoy-Original-Path": "/forged",
+        "X-Envoy-Original-Method": "FORGED",
+        "Connection": "close",
+    }
     lines = "".join(f"{name}: {value}\r\n" for name, value in names.items())
     with socket.create_connection(("127.0.0.1", edge.ports.edge)) as client:
         client.sendall(f"GET /nothing HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode(errors="surrogateescape"))
         assert client.recv(12) == b"HTTP/1.1 404"
     wait_until(lambda: any(line["user_agent"] == written for line in edge.lines()), seconds=15)
     (line,) = [line for line in edge.lines() if line["user_agent"] == written]
-    assert (line["path"], line["request_id"]) == ("/nothing", "id???")
+    assert (line["method"], line["path"], line["request_id"]) == ("GET", "/nothing", "id???")
     wait_until(lambda: any(written in str(span.attributes) for _, span in edge.spans.spans))
 
 
