@@ -165,10 +165,10 @@ async def test_a_service_is_sent_all_rules_and_anybody_else_those_of_the_own_ten
     mine = replace(rule("a"), rule=replace(rule("a").rule, tenant="acme"))
     await watcher.change(mine, rule("b", 2))
     for caller, shown in (
-        (Caller(name="evaluator", role="service", kind="service"), [("a", "acme"), ("b", "")]),
+        (Caller(name="evaluator", role="service", kind="service"), [("a", "acme"), ("b", "default")]),
         (Caller(name="k", role="viewer", kind="key", tenant="acme"), [("a", "acme")]),
         (Caller(name="k", role="viewer", kind="key", tenant="other"), []),
-        (ANONYMOUS_ADMIN, [("b", "")]),
+        (ANONYMOUS_ADMIN, [("b", "default")]),
     ):
         with as_caller(caller):
             first = await anext(watcher.watch(accepts_pages=True))
