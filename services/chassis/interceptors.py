@@ -239,7 +239,18 @@ async def _pump(responses: Any, context: Any) -> None:
         return
     async with aclosing(responses):
         async for response in responses:
-            await context.write(response)
+            await _write(response, context)
+
+
+async def _write(response: Any, context: Any) -> None:
+    """Write a message. When cancelled, wait until it is sent: while the first one is not, gRPC sends no status."""
+    writing = asyncio.ensure_future(context.write(response))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait((writing,), timeout=_INTERRUPT_SECONDS)
+        writing.cancel()
+        raise
 
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}

@@ -55,6 +55,9 @@ class Pings:
 
     async def many(self, request: Any, _: Any) -> AsyncIterator[Any]:
         try:
+            if request.service.startswith("much"):
+                self.has_begun.set()
+                yield Ping(service=request.service)
             yield Pong(status=Pong.SERVING)
             if request.service == "refuse":
                 raise InvalidRequest("no more")
@@ -71,7 +74,7 @@ class Pings:
     def mount(self) -> Mount:
         decoding: dict[str, Any] = {
             "request_deserializer": Ping.FromString,
-            "response_serializer": Pong.SerializeToString,
+            "response_serializer": lambda message: message.SerializeToString(),
         }
         handlers: dict[str, Any] = {
             "One": grpc.unary_unary_rpc_method_handler(self.one, **decoding),
@@ -226,6 +229,19 @@ async def test_stopping_ends_open_streams_at_once(process: ProcessSettings, ping
         await stopping
         assert asyncio.get_running_loop().time() - started < 1
     assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert details(ended.value)[1]["ErrorInfo"].reason == "SHUTTING_DOWN"
+
+
+async def test_a_stream_that_is_being_written_ends_with_the_reason_too(process: ProcessSettings, pings: Pings) -> None:
+    server = grpc_server(process, [pings.mount()], Health("test"), OpenGuard())
+    async with server as running, channel(f"127.0.0.1:{running.port}") as client:
+        call: Any = client.unary_stream(f"/{NAME}/Many", Ping.SerializeToString)(Ping(service="much" + "x" * 3_000_000))
+        # The first message is more than gRPC takes before it is read.
+        await pings.has_begun.wait()
+        stopping = asyncio.create_task(server.__aexit__(None, None, None))
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            [message async for message in call]
+        await stopping
     assert details(ended.value)[1]["ErrorInfo"].reason == "SHUTTING_DOWN"
 
 
