@@ -62,17 +62,20 @@ def _instances(what: str, default: str) -> Any:
 
 
 def _server(what: str, default: str) -> Any:
-    about = "host:port, or unix: and the path of its GATEWAY_SOCKET; several instances with commas"
+    about = "host:port, or unix: and the path of its GATEWAY_SOCKET; several instances, all of one kind, with commas"
     return setting(f"{what}, {about}.", default=default, check=_addresses_or_sockets)
 
 
 def _addresses_or_sockets(value: str) -> None:
-    for item in value.split(","):
-        path = item.removeprefix(SOCKET_SCHEME)
-        if path == item:
-            addresses(item)
-        else:
-            check_socket(path)
+    """Check that a setting has addresses or sockets: one cluster has both with TLS, or both without."""
+    items = value.split(",")
+    paths = [item.removeprefix(SOCKET_SCHEME) for item in items if item.startswith(SOCKET_SCHEME)]
+    if not paths:
+        addresses(value)
+    elif len(paths) < len(items):
+        raise ValueError(f"must be host:port for all instances, or {SOCKET_SCHEME} and a path for all")
+    for path in paths:
+        check_socket(path)
 
 
 def _anonymous(value: str) -> None:

@@ -161,7 +161,23 @@ def test_a_service_with_a_socket_is_reached_without_tls_and_the_others_with_it(t
     assert all("transport_socket" in clusters[name] for name in ("ingest_admin", "manager", "refusals"))
 
 
-@pytest.mark.parametrize("address", ["unix:ingest.sock", "unix:", "unix:/" + "d" * 107, "127.0.0.1"])
-def test_a_service_is_reached_at_host_and_port_or_by_an_absolute_path(address: str) -> None:
-    with pytest.raises(SettingsError, match="GATEWAY_INGEST"):
-        load_settings(EnvoySettings, PREFIX, {"GATEWAY_INGEST": f"127.0.0.1:1,{address}"})
+@pytest.mark.parametrize(
+    ("addresses", "problem"),
+    [
+        ("unix:ingest.sock", "absolute path"),
+        ("unix:/a.sock,unix:", "absolute path"),
+        ("unix:/" + "d" * 107, "absolute path"),
+        ("127.0.0.1:1,127.0.0.1", "host:port"),
+        # The one by TCP would be reached without TLS too.
+        ("unix:/a.sock,127.0.0.1:1", "for all"),
+        ("127.0.0.1:1,unix:/a.sock", "for all"),
+    ],
+)
+def test_a_service_is_reached_at_host_and_port_or_by_absolute_paths(addresses: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=f"GATEWAY_INGEST.*{problem}"):
+        load_settings(EnvoySettings, PREFIX, {"GATEWAY_INGEST": addresses})
+
+
+@pytest.mark.parametrize("addresses", ["127.0.0.1:1,ingest:2", "unix:/a.sock,unix:/b.sock"])
+def test_several_instances_are_reached_in_the_same_way(addresses: str) -> None:
+    assert load_settings(EnvoySettings, PREFIX, {"GATEWAY_INGEST": addresses}).ingest == addresses
