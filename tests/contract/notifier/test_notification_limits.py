@@ -318,3 +318,15 @@ async def test_a_bundle_that_failed_does_not_say_again_what_has_ended_since(limi
     await limited.deliver(later + 2 * MINUTE)
     bundles = [each for each in await limited.deliveries() if each.subject_id.startswith("bundle/")]
     assert {(each.channel, each.state.value) for each in bundles} >= {("slack", "SUPERSEDED"), ("email", "SUPERSEDED")}
+
+
+async def test_a_bundle_that_failed_goes_to_no_fallback_once_all_of_it_has_ended(limited: Limited) -> None:
+    await limited.plan(*many(6))
+    await limited.deliver(NOW)
+    later = NOW + 60 * MINUTE
+    await limited.bundle(later)
+    await limited.deliver(later, response=Refused("no"))
+    await limited.plan(*(planned(each, NotificationKind.RESOLVED) for each in ("a4", "a5")), now=later + MINUTE)
+    await limited.deliver(later + MINUTE)
+    bundles = [each for each in await limited.deliveries() if each.subject_id.startswith("bundle/")]
+    assert {each.channel: each.state.value for each in bundles} == {"slack": "SUPERSEDED", "email": "SUPERSEDED"}

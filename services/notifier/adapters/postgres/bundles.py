@@ -56,7 +56,10 @@ SELECT channel, record FROM deliveries AS mine JOIN notifications ON notificatio
 WHERE bundle_id = $1 AND state = 'HELD' ORDER BY mine.created_at, mine.sequence
 """
 _REWRITE = "UPDATE notifications SET record = $2 WHERE id = $1"
-_DROP = "UPDATE deliveries SET state = 'SUPERSEDED', updated_at = $2 WHERE notification_id = $1 AND state = 'FAILED'"
+_DROP = """
+UPDATE deliveries SET state = 'SUPERSEDED', updated_at = $2
+WHERE notification_id = $1 AND state IN ('PENDING', 'FAILED')
+"""
 _SEND_ALONE = "UPDATE deliveries SET state = 'PENDING', due_at = $2, updated_at = $2 WHERE id = ANY ($1)"
 _SELECT_NOTICE_CHANNELS = "SELECT channel, fallback_for FROM deliveries WHERE subject_id = $1 AND state <> 'FAILED'"
 
@@ -146,7 +149,7 @@ class PostgresBundles:
 
 
 async def rewrite_bundle(connection: Connection, bundle_id: UUID, now: datetime) -> None:
-    """Have a bundle that has failed say what is still held in it; without anything it is not sent any more."""
+    """Have a bundle that has failed say what is still held in it; without anything no channel gets it any more."""
     rows = await connection.fetch(_SELECT_LEFT, bundle_id)
     if contents := _readable(row["record"] for row in rows):
         record = encode_bundle(bundle_id, bundle_of(contents), channel=rows[0]["channel"], now=now)
