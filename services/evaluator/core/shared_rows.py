@@ -59,7 +59,7 @@ def expand(batch: PartialBatch) -> PartialBatch:
 
     A row that is shared with nobody stays as it is: the writer has sent it where it is needed.
     """
-    if all(len(sharers) == 1 for sharers in batch.rows.selections):
+    if not len(batch.rows) or all(len(sharers) == 1 for sharers in batch.rows.selections):
         return batch
     lists = _lists(tuple(batch.rows.selections))
     row, key = _pairs(batch, lists)

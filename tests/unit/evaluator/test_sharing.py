@@ -247,3 +247,10 @@ def test_the_window_stage_reads_a_shared_row_as_one_of_each_rule() -> None:
     transitions = driver.process(replace(batch, output=partition_of("low", ("a",), 64), outputs=64)).transitions
     assert [each.rule_id for each in transitions] == ["low"]
     assert {each.rule_id for each in driver.process(batch).transitions} == {"gone"}
+
+
+def test_lists_without_a_row_stand_for_nothing() -> None:
+    rows = replace(of_rows([row(3)]), selections=[(("low", 1), ("high", 1))]).take(np.zeros(0, dtype=np.int64))
+    batch = PartialBatch.of_block(progress(0, 0, 1), rows)
+    assert not len(expand(batch).rows)
+    assert not StageDriver.with_rules(rule("low", "count > threshold")).process(batch).transitions
