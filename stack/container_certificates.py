@@ -5,12 +5,11 @@ these files; PostgreSQL and Redis copy what is theirs while they are root (deplo
 """
 
 import hashlib
-import secrets
 from pathlib import Path
 
 from stack.certificate_requests import CertificateRequest, certificate_files, server_request, service_request
 from stack.certificates import ensure_certificates
-from stack.secure_files import REDIS_USER, present_time, write_secret
+from stack.secure_files import REDIS_USER, ensure_secret, present_time, write_secret
 
 # Each service, and the name of its container.
 _CONTAINERS = {
@@ -44,8 +43,8 @@ def ensure(folder: str) -> None:
     ensure_certificates(home, container_requests(), now=present_time())
     _write_keystore(home)
     # The image wants one for a new database; nobody logs in with it.
-    _ensure_secret(home / _POSTGRES / "password")
-    password = _ensure_secret(home / "manager" / "redis.password")
+    ensure_secret(home / _POSTGRES / "password")
+    password = ensure_secret(home / "manager" / "redis.password")
     digest = hashlib.sha256(password.encode()).hexdigest()
     write_secret(home / _REDIS / "users.acl", _ACL.format(user=REDIS_USER, digest=digest))
 
@@ -56,10 +55,3 @@ def _write_keystore(home: Path) -> None:
     path = files.key.with_name("keystore.pem")
     write_secret(path, files.key.read_text() + files.certificate.read_text())
     path.chmod(_GROUP_READABLE)
-
-
-def _ensure_secret(path: Path) -> str:
-    """Return the secret in this file, which is made where it is missing."""
-    if not path.exists():
-        write_secret(path, secrets.token_urlsafe(24))
-    return path.read_text().strip()

@@ -79,10 +79,9 @@ class SecureFiles:
 
         self._secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
         services = map(self.service_password, _DATABASE_USERS)
-        for path in (self.postgres_password, self.redis_password, *services):
-            if not path.exists():
-                write_secret(path, secrets.token_urlsafe(24))
-        password = self.redis_password.read_text().strip()
+        for path in (self.postgres_password, *services):
+            ensure_secret(path)
+        password = ensure_secret(self.redis_password)
         write_secret(self.redis_users, f"user default off\nuser {REDIS_USER} on >{password} ~* &* +@all -@admin")
         return [one.name for one in ensure_certificates(self._certificates, _requests(), now=now)]
 
@@ -138,6 +137,13 @@ class SecureFiles:
     @property
     def _secrets(self) -> Path:
         return self.home / "secrets"
+
+
+def ensure_secret(path: Path) -> str:
+    """Return the secret in this file, which is made where it is missing."""
+    if not path.exists():
+        write_secret(path, secrets.token_urlsafe(24))
+    return path.read_text().strip()
 
 
 def write_secret(path: Path, text: str) -> None:
