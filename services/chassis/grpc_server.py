@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from errno import ECONNREFUSED, ENOENT
 from pathlib import Path
 
 import grpc
@@ -91,9 +93,10 @@ async def grpc_server(
 
 
 def _listen(server: grpc.aio.Server, process: ProcessSettings) -> tuple[int, int | None]:
-    """Open the addresses of the settings, and return their ports; raise SettingsError for a socket open to others."""
+    """Open the addresses of the settings, and return their ports; raise SettingsError for a socket of others."""
     if process.gateway_socket:
         _check_folder(Path(process.gateway_socket).parent)
+        _check_unused(process.gateway_socket)
         server.add_insecure_port(f"{SOCKET_SCHEME}{process.gateway_socket}")
     if not process.tls.is_on:
         return server.add_insecure_port(_address_of(process.listen)), None
@@ -112,6 +115,14 @@ def _check_folder(folder: Path) -> None:
         raise SettingsError([f"gateway_socket: {folder} cannot be used: {error.strerror}"]) from None
     if found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise SettingsError([f"gateway_socket: {folder} must belong to this user, and nobody else may have access"])
+
+
+def _check_unused(path: str) -> None:
+    """Raise SettingsError where another process listens: gRPC would take its socket, which it removes when it ends."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(1)
+        if client.connect_ex(path) not in {ENOENT, ECONNREFUSED}:
+            raise SettingsError([f"gateway_socket: another process listens at {path}"])
 
 
 def _address_of(listen: str) -> str:

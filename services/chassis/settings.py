@@ -193,7 +193,7 @@ class ProcessSettings:
 
     gateway_socket: str = setting(
         "Path of a Unix socket for Envoy on the same machine, without TLS: whoever opens it counts as Envoy, so only"
-        " this user may have access to its folder. Empty: none.",
+        " this user may have access to its folder. Each instance has its own. Empty: none.",
         default="",
         check=_socket_or_nothing,
     )

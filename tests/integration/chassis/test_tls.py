@@ -264,6 +264,10 @@ async def test_envoy_is_known_by_a_socket_that_only_this_user_can_open(
         grpc.aio.insecure_channel(f"unix:{path}") as envoy,
         grpc.aio.insecure_channel(f"127.0.0.1:{running.plaintext_port}") as other,
     ):
+        # A second instance does not take it away.
+        with pytest.raises(SettingsError, match="another process"):
+            async with grpc_server(with_socket, [peers.mount()], Health("test"), guard):
+                pass
         await who(envoy)
         await who(other)
     assert guard.seen == [(service_identity("gateway"), "unix"), ("", "127.0.0.1")]
