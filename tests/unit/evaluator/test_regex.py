@@ -217,6 +217,21 @@ def test_a_pattern_that_is_found_too_often_is_not_looked_for_again() -> None:
     assert not few.needs_compiling
 
 
+def test_a_pattern_that_was_found_too_often_is_looked_for_again_after_many_texts() -> None:
+    texts = JoinedTexts.of(pa.array(["eee and rare", "eee"] * 200))
+    scanner = Scanner([literal("e"), literal("rare")])
+    scanner.scan(texts)
+    scanner.use(scanner.compile())
+    scanner.count((1 << 26) - 1)
+    assert scanner.refused == {0}
+    assert not scanner.needs_compiling
+    scanner.count(1)
+    assert scanner.needs_compiling
+    scanner.use(scanner.compile())
+    assert scanner.scan(texts).keys() == {0, 1}
+    assert scanner.needs_compiling
+
+
 def test_texts_do_not_run_into_each_other() -> None:
     texts = JoinedTexts.of(pa.array(["ab", None, "c\nab", "", "b\0", "x"]))
     assert Scanner([literal("bc")]).scan(texts) == {}

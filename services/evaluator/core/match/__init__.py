@@ -16,8 +16,9 @@ operations on columns).
 Why the selection is exact: a condition on one field is evaluated by the same lowered expression as before, only on the
 distinct values. Hyperscan gets patterns that this project read and wrote again (`regex_syntax`, `regex` and
 `hyperscan_patterns` of the domain); it never misses a match, and where it may report one too many the expression itself
-confirms it. A pattern that cannot be read so, that costs too much, or that is found in every event is left to the
-expression. What cannot be evaluated fails for its rules alone; the window stage is told in which panes (`missed`).
+confirms it. A pattern that cannot be read so, that costs too much, or (for a while) that half of the texts have is left
+to the expression. What cannot be evaluated fails for its rules alone; the window stage is told in which panes
+(`missed`).
 
 Rules of one bucketing and value field that have selected exactly the same events of a block so far are a class, and
 share its rows (`sharing`): they are counted once and written once, with the list of the rules. All rules begin a block

@@ -79,6 +79,7 @@ class PatternIndex:
 
     def answers(self, values: DistinctValues) -> list[Answer]:
         """Return what finds each pattern that may be in any value."""
+        self.scanner.count(len(values.values))
         refused = self.scanner.refused
         unknown = [pattern for piece in refused for pattern in self._patterns[piece]]
         answers: list[Answer] = [(each.number, functools.partial(each.evaluate, values)) for each in unknown]

@@ -25,6 +25,8 @@ _END_MASK = 2**_END_BITS - 1
 # The library reports each match by a call, which costs 0.4 µs; a pattern by itself costs 0.03 to 0.1 µs for each text.
 _MAX_MATCHES_PER_TEXT = 0.5
 _MIN_TEXTS = 256
+# After so many texts frequent patterns get another chance: some are frequent in a burst only.
+_RETRY_TEXTS = 1 << 26
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +96,7 @@ class Scanner:
         # Patterns that are found so often that reporting them costs more than looking for them one by one.
         self.frequent = frequent.intersection(self.patterns)
         self._compiled = Compiled.of(self.patterns, self.frequent)
+        self._texts = 0
 
     @property
     def refused(self) -> frozenset[int]:
@@ -112,6 +115,12 @@ class Scanner:
     def use(self, compiled: Compiled) -> None:
         """Scan with what was compiled from now on."""
         self._compiled = compiled
+
+    def count(self, texts: int) -> None:
+        """Take so many texts into account; after many of them no pattern counts as frequent any more."""
+        self._texts += texts
+        if self._texts >= _RETRY_TEXTS:
+            self._texts, self.frequent = 0, frozenset()
 
     def scan(self, texts: JoinedTexts) -> dict[int, Ints]:
         """Return by the number of each pattern that is found the texts in which it is; their numbers rise."""
