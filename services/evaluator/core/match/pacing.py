@@ -11,10 +11,10 @@ _PAUSE_PER_WORK: Final = 8
 # Within this share of the interval and the interval. A flush costs a few milliseconds whatever is in it, also in the
 # window stage and in Kafka, so a trickle of events would be the dearer, the sooner the next flush follows.
 _LEAST_SHARE: Final = 0.5
-# A flush of many rows is followed by a longer pause. Writing and reading a row, and judging it for each rule that
-# shares it, costs a quarter to half of this.
+# A flush of many rows is followed by a longer pause. Writing and reading a row costs a quarter to half of this, judging
+# it for each rule that shares it nearly as much.
 _PAUSE_SECONDS_PER_ROW: Final = 0.0000035
-_PAUSE_SECONDS_PER_EXPANDED_ROW: Final = 0.0000015
+_PAUSE_SECONDS_PER_EXPANDED_ROW: Final = 0.0000005
 _MAX_PAUSE_SECONDS: Final = 1.0
 # A flush of so many rows is worth another one before it, of what should not wait for them.
 MANY_ROWS: Final = 1000
