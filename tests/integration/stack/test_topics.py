@@ -22,10 +22,14 @@ TIME_OF = "message.timestamp.type"
 
 
 def test_every_topic_has_its_partitions(kafka: str, topics: str) -> None:
-    found = admin_client(kafka).list_topics(timeout=10).topics
-    assert {one.name: one.partitions for one in TOPICS} == {
-        one.name: len(found[topics + one.name].partitions) for one in TOPICS
-    }
+    client, deadline = admin_client(kafka), time.monotonic() + 10
+    found: dict[str, int] = {}
+    expected = {topics + one.name: one.partitions for one in TOPICS}
+    # A broker knows a new topic a moment after the controller has it.
+    while found != expected and time.monotonic() < deadline:
+        known = client.list_topics(timeout=10).topics
+        found = {name: len(known[name].partitions) for name in expected if name in known}
+    assert found == expected
 
 
 def test_creating_what_is_there_changes_nothing(kafka: str, topics: str) -> None:
