@@ -89,6 +89,8 @@ def _verifier(password: str) -> str | None:
 
     None without one. What is not ASCII has to be prepared by the server's own rules, and is returned as it is.
     """
+    if not password:
+        return None
     if not password.isascii():
         return password
     salt = secrets.token_bytes(16)
@@ -96,4 +98,4 @@ def _verifier(password: str) -> str | None:
     client, server = (hmac.digest(salted, part, "sha256") for part in (b"Client Key", b"Server Key"))
     keys = (salt, hashlib.sha256(client).digest(), server)
     encoded = [base64.b64encode(key).decode() for key in keys]
-    return f"SCRAM-SHA-256${_ITERATIONS}:{encoded[0]}${encoded[1]}:{encoded[2]}" if password else None
+    return f"SCRAM-SHA-256${_ITERATIONS}:{encoded[0]}${encoded[1]}:{encoded[2]}"

@@ -44,9 +44,11 @@ def encode_bounded(batch: PartialBatch, max_bytes: int = MAX_RECORD_BYTES) -> It
 
 def _encode_bounded(batch: PartialBatch, max_bytes: int, row_bytes: float) -> Iterator[bytes]:
     rows = len(batch.rows)
-    if rows < 2 or (rows <= _MAX_ROWS and rows * row_bytes <= max_bytes and batch.expanded_rows <= _MAX_EXPANDED_ROWS):  # noqa: PLR2004
+    may_split = rows > 1
+    may_fit = rows <= _MAX_ROWS and rows * row_bytes <= max_bytes and batch.expanded_rows <= _MAX_EXPANDED_ROWS
+    if may_fit or not may_split:
         value = encode_batch(batch)
-        if len(value) <= max_bytes or rows < 2 or _stays_whole(batch, value):  # noqa: PLR2004  (one row cannot be split)
+        if len(value) <= max_bytes or not may_split or _stays_whole(batch, value):
             yield value
             return
     for half in split_batch(batch):

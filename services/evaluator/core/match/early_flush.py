@@ -9,11 +9,13 @@ rows of the other tenants, which belong to that time, are not written yet. It do
 writes nothing of a block that is complete, because what is not written of that must come before the next block.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import numpy as np
 
+from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.blocks import FlushedBlock, SourcePartition, batches_of
 from services.evaluator.core.match.events import Ints
 from services.evaluator.core.match.pacing import MANY_ROWS
@@ -58,10 +60,9 @@ def early_tenants(rows: Mapping[str, int]) -> frozenset[str]:
 
 
 def _counts(changed: Iterable[Mapping[str, Ints]]) -> Mapping[str, int]:
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for of_source in changed:
-        for tenant, slots in of_source.items():
-            counts[tenant] = counts.get(tenant, 0) + len(slots)
+        counts.update({tenant: len(slots) for tenant, slots in of_source.items()})
     return counts
 
 
@@ -70,7 +71,7 @@ def _rows_by_tenant(source: SourcePartition, rules: RuleSet) -> Mapping[str, Int
     slots, classes, readers = source.blocks[-1].rows.changed()
     numbers: dict[str, int] = {}
     number_of_class = np.zeros(len(readers), dtype=np.int64)
-    for each in np.unique(classes).tolist():
+    for each in distinct_integers(classes).tolist():
         number_of_class[each] = numbers.setdefault(_tenant(readers[each], rules), len(numbers))
     return {tenant: slots[number_of_class[classes] == number] for tenant, number in numbers.items()}
 
