@@ -1,11 +1,14 @@
 """A store of incidents, and how tests write to it and read from it."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 from services.domain.severity import Severity
 from services.domain.trace_context import TraceHeaders
+from services.manager.adapters.postgres.incidents import PostgresIncidentReader
+from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.core.alert_lifecycle import Ended, Fired
 from services.manager.core.incident import (
     Correlation,
@@ -19,6 +22,9 @@ from services.manager.core.incident_changes import (
 from services.manager.core.transitions import decide
 from services.manager.ports.readers import IncidentReader
 from services.manager.ports.tables import Store
+from tests.contract.manager.stores import migrated
+from tests.fakes.incidents import MemoryIncidentReader
+from tests.fakes.manager import MemoryStore
 from tests.fakes.transitions import NOW, START, a_subject, a_transition
 
 SETTLE = timedelta(minutes=2)
@@ -49,6 +55,17 @@ def alert(name: str, service: str = "shop") -> IncidentAlert:
         labels={"team": "a", "": ""},
         fire_time=NOW,
     )
+
+
+def memory_stored() -> Stored:
+    store = MemoryStore()
+    return Stored(store, MemoryIncidentReader(store))
+
+
+@asynccontextmanager
+async def postgres_stored(database: str) -> AsyncIterator[Stored]:
+    async with migrated(database) as opened:
+        yield Stored(PostgresStore(opened), PostgresIncidentReader(opened))
 
 
 async def save(stored: Stored, *changes: IncidentChange, before: Sequence[Incident] = ()) -> int:

@@ -6,13 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from services.chassis.postgres import connect, migrate
-from services.chassis.settings import PostgresSettings, Secret
 from services.contract.timestamps import timestamp_of
 from services.contract.topics import NOTIFICATIONS
-from services.manager.adapters.postgres.incidents import PostgresIncidentReader
-from services.manager.adapters.postgres.store import PostgresStore, PostgresTransaction
-from services.manager.app import MIGRATIONS, SCHEMA
+from services.manager.adapters.postgres.store import PostgresTransaction
 from services.manager.core.alert_lifecycle import Fired
 from services.manager.core.flapping import FlappingSettings
 from services.manager.core.incident import (
@@ -42,10 +38,10 @@ from tests.contract.manager.incident_stores import (
     alert,
     decide_alerts,
     load,
+    memory_stored,
+    postgres_stored,
     save,
 )
-from tests.fakes.incidents import MemoryIncidentReader
-from tests.fakes.manager import MemoryStore
 from tests.fakes.transitions import NOW
 from tocsin.notifications.v1.notification_pb2 import Notification
 
@@ -131,18 +127,15 @@ class IncidentNotificationContract(ABC):
 class TestMemoryIncidentNotifications(IncidentNotificationContract):
     @pytest.fixture
     def stored(self) -> Stored:
-        store = MemoryStore()
-        return Stored(store, MemoryIncidentReader(store))
+        return memory_stored()
 
 
 @pytest.mark.integration
 class TestPostgresIncidentNotifications(IncidentNotificationContract):
     @pytest.fixture
     async def stored(self, database: str) -> AsyncIterator[Stored]:
-        settings = PostgresSettings(database_url=Secret(database))
-        await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
-        async with connect(settings, schema=SCHEMA) as opened:
-            yield Stored(PostgresStore(opened), PostgresIncidentReader(opened))
+        async with postgres_stored(database) as stored:
+            yield stored
 
     async def test_canaries_are_in_the_outbox_under_their_own_key(self, stored: Stored) -> None:
         async with stored.store.transaction() as transaction:

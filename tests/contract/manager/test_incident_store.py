@@ -7,13 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.chassis.postgres import connect, migrate
-from services.chassis.settings import PostgresSettings, Secret
 from services.domain.severity import Severity
 from services.manager.adapters.postgres import incidents
-from services.manager.adapters.postgres.incidents import PostgresIncidentReader
-from services.manager.adapters.postgres.store import PostgresStore
-from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.alert_lifecycle import Ended, Fired
 from services.manager.core.incident import (
     IncidentFilter,
@@ -39,10 +34,11 @@ from tests.contract.manager.incident_stores import (
     alert,
     decide_alerts,
     load,
+    memory_stored,
+    postgres_stored,
     save,
     seen,
 )
-from tests.fakes.incidents import MemoryIncidentReader
 from tests.fakes.manager import MemoryStore
 from tests.fakes.transitions import NOW
 
@@ -238,18 +234,15 @@ class IncidentContract(ABC):
 class TestMemoryIncidents(IncidentContract):
     @pytest.fixture
     def stored(self) -> Stored:
-        store = MemoryStore()
-        return Stored(store, MemoryIncidentReader(store))
+        return memory_stored()
 
 
 @pytest.mark.integration
 class TestPostgresIncidents(IncidentContract):
     @pytest.fixture
     async def stored(self, database: str) -> AsyncIterator[Stored]:
-        settings = PostgresSettings(database_url=Secret(database))
-        await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
-        async with connect(settings, schema=SCHEMA) as opened:
-            yield Stored(PostgresStore(opened), PostgresIncidentReader(opened))
+        async with postgres_stored(database) as stored:
+            yield stored
 
     async def test_who_finds_the_incidents_held_does_not_wait(self, stored: Stored) -> None:
         async with stored.store.transaction() as one:

@@ -7,23 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from services.chassis.postgres import connect, migrate
-from services.chassis.settings import PostgresSettings, Secret
 from services.domain.problem_reason import ProblemReason
-from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.rule import RuleChanges, RuleEdit, RuleStatistics
 from services.manager.core.rule_edits import edit
 from services.manager.core.rule_problems import ReportedProblem, RuleHistoryEntry, RuleHistoryKind
 from services.manager.ports.readers import Page
 from services.manager.ports.tables import NameTakenError
-from tests.contract.manager.stores import Stored, create_all, report, rule, stored_in
-from tests.fakes.manager import MemoryStore
-from tests.fakes.manager_readers import (
-    MemoryAlertReader,
-    MemoryRuleProblemReader,
-    MemoryRuleReader,
-    MemoryRuleStatisticsReader,
-)
+from tests.contract.manager.stores import Stored, create_all, memory_stored, migrated, report, rule, stored_in
 from tests.fakes.transitions import NOW, WINDOW
 
 
@@ -181,21 +171,12 @@ class RuleStoreContract(ABC):
 class TestMemoryRules(RuleStoreContract):
     @pytest.fixture
     def stored(self) -> Stored:
-        store = MemoryStore()
-        return Stored(
-            store,
-            MemoryAlertReader(store),
-            MemoryRuleReader(store),
-            MemoryRuleStatisticsReader(store),
-            MemoryRuleProblemReader(store),
-        )
+        return memory_stored()
 
 
 @pytest.mark.integration
 class TestPostgresRules(RuleStoreContract):
     @pytest.fixture
     async def stored(self, database: str) -> AsyncIterator[Stored]:
-        settings = PostgresSettings(database_url=Secret(database))
-        await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
-        async with connect(settings, schema=SCHEMA) as opened:
+        async with migrated(database) as opened:
             yield stored_in(opened)

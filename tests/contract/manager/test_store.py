@@ -21,14 +21,7 @@ from services.manager.core.rule_edits import RuleEnding
 from services.manager.core.transitions import decide
 from services.manager.ports.readers import Page
 from services.manager.ports.tables import OpenAlertExistsError
-from tests.contract.manager.stores import TRACE, Stored, process, rule, stored_in
-from tests.fakes.manager import MemoryStore
-from tests.fakes.manager_readers import (
-    MemoryAlertReader,
-    MemoryRuleProblemReader,
-    MemoryRuleReader,
-    MemoryRuleStatisticsReader,
-)
+from tests.contract.manager.stores import TRACE, Stored, memory_stored, migrated, process, rule, stored_in
 from tests.fakes.transitions import NOW, START, WINDOW, a_subject, a_transition
 
 
@@ -224,23 +217,14 @@ class StoreContract(ABC):
 class TestMemoryStore(StoreContract):
     @pytest.fixture
     def stored(self) -> Stored:
-        store = MemoryStore()
-        return Stored(
-            store,
-            MemoryAlertReader(store),
-            MemoryRuleReader(store),
-            MemoryRuleStatisticsReader(store),
-            MemoryRuleProblemReader(store),
-        )
+        return memory_stored()
 
 
 @pytest.mark.integration
 class TestPostgresStore(StoreContract):
     @pytest.fixture
     async def stored(self, database: str) -> AsyncIterator[Stored]:
-        settings = PostgresSettings(database_url=Secret(database))
-        await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
-        async with connect(settings, schema=SCHEMA) as opened:
+        async with migrated(database) as opened:
             yield stored_in(opened)
 
 
