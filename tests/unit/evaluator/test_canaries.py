@@ -11,8 +11,8 @@ from services.evaluator.core.match.canaries import busy_partitions
 from services.evaluator.core.rules import RuleSet
 from services.manager.core.canary import CANARY_ATTRIBUTE, canary_rule
 from tests.unit.evaluator.block_contents import rows_of
+from tests.unit.evaluator.match_loop import Loop
 from tests.unit.evaluator.pipeline import Event, moment
-from tests.unit.evaluator.test_match_worker import Loop
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 
 CANARY = canary_rule().rule

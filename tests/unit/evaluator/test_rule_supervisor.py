@@ -16,9 +16,9 @@ from services.evaluator.core.rules import RuleSet
 from services.rule_language.checking import check_filter
 from services.rule_language.rule import Rule
 from tests.unit.evaluator.expressions import batch_of
+from tests.unit.evaluator.match_loop import GOOD, Loop
 from tests.unit.evaluator.pipeline import rule
 from tests.unit.evaluator.rows import to_rows
-from tests.unit.evaluator.test_match_worker import GOOD, Loop
 from tests.unit.evaluator.test_plan import EVENTS
 
 PLAIN = rule("plain", "count > threshold")
