@@ -1,10 +1,14 @@
 """Fairness between tenants: how much later one tenant's alerts come while another one floods the system.
 
-`python -m bench.fairness` starts a secure system of its own with two tenants and stops it afterwards; this takes less
-than three minutes. Tenant `steady` sends 2,000 events a second and lets alerts fire one after the other. Beside it the
+`python -m bench.fairness` starts a secure system of its own with two tenants and stops it afterwards; this takes about
+four minutes. Tenant `steady` sends 2,000 events a second and lets alerts fire one after the other. Beside it the
 tenant `flood` sends events as fast as it can, has 300 rules, has 10,000 groups, and lets 200 alerts a second fire, each
-in turn and all together; before each of them `steady` is measured alone. `--no-limits` leaves out the limits of the
-tenant that floods.
+in turn and all together; before each of them `steady` is measured alone. Another flood, `storm`, is measured when it is
+asked for: 1,000 alerts a second, more than the manager takes. `--no-limits` leaves out the limits of the tenant that
+floods.
+
+Measured are the delays from hop to hop: the deciding event, the alert and the notification on Kafka (by the time that
+Kafka gave the records), the message at the sink.
 """
 
 import argparse
@@ -21,6 +25,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import TypeAlias
 
 import grpc
 from rich.console import Console
@@ -28,10 +33,11 @@ from rich.table import Table
 
 from bench.load import Credentials
 from bench.measures import quantile
-from bench.probes import create_rule, delete_rules, probe
+from bench.probes import create_rule, delete_rules, delivered, from_now, probe
 from stack.first_key import create_first_key
 from stack.secure_files import SecureFiles
 from stack.servers import SERVERS
+from stack.sink_addresses import SIGNING_KEY
 from stack.testing import Servers, isolated_wiring, temporary_system
 from stack.wiring import Wiring
 from tocsin.logs.v1.log_event_pb2 import LogEvent
@@ -44,12 +50,17 @@ from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2 import CreateAlertRuleRequest
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
-# Seconds by probe.
-_Delays = Mapping[str, float]
+# Seconds by probe, and that by what was waited for.
+_Seconds: TypeAlias = Mapping[str, float]
+_Delays: TypeAlias = Mapping[str, _Seconds]
 _STEADY, _FLOOD = "steady", "flood"
 _STEADY_RATE = 2000
-_PAUSE = 0.15
+_PAUSE = 0.07
 _SETTLING = 3.0
+# Longer than any measurement; floods are ended when it is over.
+_FLOOD_S = 120.0
+_QUIET_S = 0.5
+_MAX_QUIET_S = 60.0
 _RULES = 300
 _GROUPS = 10_000
 _GOAL = 2.0
@@ -94,8 +105,14 @@ FLOODS: Mapping[str, Flood] = {
         ],
     ),
     "groups": Flood(rate=10_000, size=500, rules=[_rule("groups", "level == INFO", "count > 1000000")]),
-    "notifications": Flood(rate=200, size=20, rules=[_rule("storm", "level == FATAL", "count >= threshold")]),
+    "notifications": Flood(rate=200, size=20, rules=[_rule("alerts", "level == FATAL", "count >= threshold")]),
+    "storm": Flood(rate=1000, size=100, rules=[_rule("storm", "level == FATAL", "count >= threshold")]),
 }
+# More alerts a second than the manager takes, and not among the floods that are measured unless asked for.
+_STORM = "storm"
+# The floods of which each event lets an alert fire.
+_FIRING = ("notifications", _STORM)
+_USUAL = [kind for kind in FLOODS if kind != _STORM]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,10 +127,10 @@ class Member:
 def flood_events(kind: str, chance: random.Random) -> Iterator[list[LogEvent]]:
     """Return the batches that a flood sends, one after the other, without an end."""
     size = FLOODS[kind].size
-    level = LogEvent.FATAL if kind == "notifications" else LogEvent.INFO if kind == "groups" else LogEvent.WARN
+    level = LogEvent.FATAL if kind in _FIRING else LogEvent.INFO if kind == "groups" else LogEvent.WARN
     for number in count():
         first = number * size
-        if kind == "notifications":
+        if kind in _FIRING:
             services = [f"storm-{first + place}" for place in range(size)]
         elif kind == "groups":
             services = [f"group-{(first + place) % _GROUPS}" for place in range(size)]
@@ -127,7 +144,7 @@ def send_flood(kind: str, target: str, credentials: Credentials, seconds: float)
     """Send what belongs to a flood for so many seconds; what is refused is tried no second time."""
     # Prepared before: the one that sends shall not be what is slow.
     source = flood_events(kind, random.Random(1))  # noqa: S311 - nothing secret
-    is_new_each_time = kind == "notifications"
+    is_new_each_time = kind in _FIRING
     prepared = [] if is_new_each_time else [IngestBatchRequest(events=next(source)) for _ in range(40)]
     flood, ends = FLOODS[kind], time.monotonic() + seconds
     with _channel(target, credentials) as channel, ThreadPoolExecutor(4 if flood.rate is None else 1) as pool:
@@ -165,7 +182,7 @@ def _two_tenants(folder: Path, *, limits: Mapping[str, str]) -> Iterator[tuple[W
         stack.callback(servers.stop)
         servers.start(*SERVERS)
         wiring = stack.enter_context(isolated_wiring(servers.addresses))
-        (folder / "signing").write_text("made-up-signing-key")
+        (folder / "signing").write_text(SIGNING_KEY)
         url = f"http://127.0.0.1:{wiring.ports.sinks}/webhook"
         form = _CHANNEL.replace("URL", json.dumps(url)).replace("KEY", str(folder / "signing"))
         channels = [f"  {tenant}-hook: {form.replace('TENANT', tenant)}" for tenant in (_STEADY, _FLOOD)]
@@ -215,22 +232,49 @@ def _create_rules(member: Member, rules: Sequence[AlertRule]) -> list[str]:
 
 
 def measure(wiring: Wiring, members: Mapping[str, Member], kinds: Sequence[str], prefix: str, probes: int) -> _Delays:
-    """Return the seconds from the deciding event to the alert of the one tenant, under floods of the other."""
-    steady, flood = members[_STEADY], members[_FLOOD]
+    """Return how long alerts of the one tenant take from hop to hop, under floods of the other."""
+    steady, flood, brokers = members[_STEADY], members[_FLOOD], wiring.addresses.kafka
+    _await_quiet(brokers, wiring.topic_prefix)
     rules = _create_rules(flood, [rule for kind in kinds for rule in FLOODS[kind].rules])
-    seconds = probes * _PAUSE + _SETTLING
-    floods = [_start(flood, "bench.fairness", "--flood", kind, "--seconds", str(seconds)) for kind in kinds]
-    load = _start(
-        steady, "bench.load", "--seconds", str(seconds), "--rate", str(_STEADY_RATE), "--size", "50", "--services", "20"
-    )
+    seconds = ("--seconds", str(_FLOOD_S))
+    floods = [_start(flood, "bench.fairness", "--flood", kind, *seconds) for kind in kinds]
+    load = _start(steady, "bench.load", *seconds, "--rate", str(_STEADY_RATE), "--size", "50", "--services", "20")
     try:
         time.sleep(_SETTLING)
-        topic = f"{wiring.topic_prefix}alerts"
-        return probe(steady.channel, prefix, count=probes, pause=_PAUSE, brokers=wiring.addresses.kafka, topic=topic)
+        found = probe(
+            steady.channel, prefix, count=probes, pause=_PAUSE, brokers=brokers, topic_prefix=wiring.topic_prefix
+        )
+        to_channel = delivered(wiring.ports.sinks, prefix, count=len(found.to_notification), channel="webhook")
     finally:
         for process in (load, *floods):
+            process.terminate()
             process.communicate()
         delete_rules(flood.channel, rules)
+    return {
+        "event to alert": found.to_alert,
+        "alert to notification": _between(found.to_alert, found.to_notification),
+        "notification to channel": _between(found.to_notification, to_channel),
+        "event to channel": to_channel,
+    }
+
+
+def _between(first: _Seconds, second: _Seconds) -> _Seconds:
+    return {probe: second[probe] - first[probe] for probe in first.keys() & second.keys()}
+
+
+def _await_quiet(brokers: str, topic_prefix: str) -> None:
+    """Wait until what the last flood has left behind is done: neither alerts nor notifications come."""
+    deadline, before = time.monotonic() + _MAX_QUIET_S, None
+    while (now := _ends(brokers, topic_prefix)) != before and time.monotonic() < deadline:
+        before = now
+        time.sleep(_QUIET_S)
+
+
+def _ends(brokers: str, topic_prefix: str) -> list[int]:
+    found = [from_now(brokers, f"{topic_prefix}{name}") for name in ("alerts", "notifications")]
+    for position in found:
+        position.consumer.close()
+    return [place.offset for position in found for place in position.ends]
 
 
 def _start(member: Member, module: str, *arguments: str) -> "subprocess.Popen[bytes]":
@@ -242,7 +286,7 @@ def _start(member: Member, module: str, *arguments: str) -> "subprocess.Popen[by
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="python -m bench.fairness", description=__doc__)
-    parser.add_argument("--probes", type=int, default=60, help="alerts of the steady tenant in each measurement")
+    parser.add_argument("--probes", type=int, default=200, help="alerts of the steady tenant in each measurement")
     parser.add_argument("--no-limits", action="store_true", help="without limits of the tenant that floods")
     parser.add_argument("--only", choices=[*FLOODS, "all"], help="only this flood")
     parser.add_argument("--flood", choices=FLOODS, help=argparse.SUPPRESS)
@@ -259,8 +303,7 @@ def main() -> None:
 
 def run(probes: int, limits: Mapping[str, str], only: str | None = None) -> None:
     """Start a system, measure, and print the table."""
-    floods = {kind: [kind] for kind in FLOODS} | {"all": list(FLOODS)}
-    chosen = {only: floods[only]} if only else floods
+    chosen = {name: [name] if name in FLOODS else _USUAL for name in ([only] if only else [*_USUAL, "all"])}
     found: list[tuple[str, _Delays, _Delays]] = []
     with (
         tempfile.TemporaryDirectory(prefix="tocsin-bench-", ignore_cleanup_errors=True) as scratch,
@@ -277,14 +320,15 @@ def run(probes: int, limits: Mapping[str, str], only: str | None = None) -> None
 
 
 def _print(found: Sequence[tuple[str, _Delays, _Delays]], probes: int, limits: Mapping[str, str]) -> None:
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    table = Table("flood", "alone p50", "alone p99", "beside p50", "beside p99", "ratio of p99", "alerts")
-    table.title, table.title_justify = f"Deciding event to alert, ms; goal: a ratio of {_GOAL:g} or less", "left"
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
+    table = Table("flood", "delay", "alone p50", "alone p99", "beside p50", "beside p99", "ratio of p99", "alerts")
+    table.title, table.title_justify = f"Delays in ms; goal: a ratio of {_GOAL:g} or less", "left"
     for name, alone, beside in found:
-        figures = [quantile(delays, share) for delays in (alone, beside) for share in (0.5, 0.99)]
-        texts = ["none" if figure is None else f"{figure:,.0f}" for figure in figures]
-        ratio = f"{figures[3] / figures[1]:.2f}" if figures[1] and figures[3] else "-"
-        table.add_row(name, *texts, ratio, f"{len(alone)} and {len(beside)} of {probes}")
+        for hop, before in alone.items():
+            figures = [quantile(each, share) for each in (before, beside[hop]) for share in (0.5, 0.99)]
+            texts = ["none" if figure is None else f"{figure:,.0f}" for figure in figures]
+            ratio = f"{figures[3] / figures[1]:.2f}" if figures[1] and figures[3] else "-"
+            table.add_row(name, hop, *texts, ratio, f"{len(before)} and {len(beside[hop])} of {probes}")
     console.print(table)
     console.print(f"limits: {json.dumps(limits) if limits else 'none'}")
 

@@ -137,10 +137,10 @@ def delays(ports: Ports, probes: int, rate: float = RATE, *, size: int = BATCH_E
             "bench.load", ports, *(text for name, value in options.items() for text in (f"--{name}", str(value)))
         )
         time.sleep(_SETTLING)
-        fired_after = probe(channel, rule, count=probes, pause=PROBE_PAUSE, brokers=f"127.0.0.1:{ports.kafka}")
+        found = probe(channel, rule, count=probes, pause=PROBE_PAUSE, brokers=f"127.0.0.1:{ports.kafka}")
         delivered_after = delivered(ports.sinks, rule, count=probes)
         sent = json.loads(load.communicate()[0])
-    return Delays(to_alert=fired_after, to_delivery=delivered_after, rate=sent["events"] / sent["seconds"])
+    return Delays(to_alert=found.to_alert, to_delivery=delivered_after, rate=sent["events"] / sent["seconds"])
 
 
 def delays_beside_rules(ports: Ports, probes: int, *, are_silent: bool) -> Delays:

@@ -1,21 +1,28 @@
-"""The delay of alerts: probes let a rule fire, and are observed on the topic `alerts` and at the sink."""
+"""The delay of alerts: probes let a rule fire, and are observed on `alerts`, on `notifications`, and at the sink."""
 
 import json
+import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from http.client import HTTPConnection
+from typing import TypeAlias
 
 import grpc
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
-from tocsin.alerts.v1.alert_pb2 import AlertTransition
+from bench.transitions import ends_of
+from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest
 from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
+from tocsin.notifications.v1.notification_pb2 import Notification
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2 import CreateAlertRuleRequest, DeleteAlertRuleRequest
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
+
+AlertEvidence: TypeAlias = Alert | AlertTransition
 
 _THRESHOLD = 5
 _TIMEOUT_S = 20.0
@@ -70,26 +77,42 @@ def delete_rules(channel: grpc.Channel, ids: Iterable[str]) -> None:
         stub.DeleteAlertRule(DeleteAlertRuleRequest(id=one), timeout=10)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeDelays:
+    """Seconds from each probe's last event to its alert and to its notification on Kafka, by Kafka's own clock."""
+
+    to_alert: Mapping[str, float]
+    to_notification: Mapping[str, float]
+
+
 def probe(
-    channel: grpc.Channel, prefix: str, *, count: int, pause: float, brokers: str, topic: str = "alerts"
-) -> dict[str, float]:
-    """Send probes one after the other; return the seconds from the last event to the alert on Kafka, by resource."""
-    consumer = alerts_from_now(brokers, topic)
-    delays: dict[str, float] = {}
+    channel: grpc.Channel, prefix: str, *, count: int, pause: float, brokers: str, topic_prefix: str = ""
+) -> ProbeDelays:
+    """Send probes one after the other, at irregular times, and read from Kafka afterwards what became of them."""
+    alerts, notifications = (from_now(brokers, f"{topic_prefix}{name}") for name in ("alerts", "notifications"))
+    chance = random.Random(1)  # noqa: S311 - nothing secret
     for number in range(count):
-        due = time.monotonic() + pause
+        due = time.monotonic() + pause * chance.uniform(0.5, 1.5)
         send_probe(channel, prefix, number)
-        while time.monotonic() < due:
-            poll_alert(consumer, prefix, delays, 0.005)
+        time.sleep(max(due - time.monotonic(), 0.0))
+    # What is read while probes are sent would take processor time from what is measured.
     deadline = time.monotonic() + _TIMEOUT_S
-    while len(delays) < count and time.monotonic() < deadline:
-        poll_alert(consumer, prefix, delays, 0.05)
-    consumer.close()
-    return delays
+    return ProbeDelays(
+        to_alert=_read_delays(alerts, _fired, prefix, count, deadline),
+        to_notification=_read_delays(notifications, _notified, prefix, count, deadline),
+    )
 
 
-def alerts_from_now(brokers: str, topic: str = "alerts") -> Consumer:
-    """Return a consumer of the alerts that come from now on."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicPosition:
+    """Where a topic ended, and a consumer that reads on from there."""
+
+    consumer: Consumer
+    ends: Sequence[TopicPartition]
+
+
+def from_now(brokers: str, topic: str) -> TopicPosition:
+    """Return where a topic ends now."""
     consumer = Consumer(
         {
             "bootstrap.servers": brokers,
@@ -97,39 +120,73 @@ def alerts_from_now(brokers: str, topic: str = "alerts") -> Consumer:
             "fetch.wait.max.ms": 5,
         }
     )
-    # From the topic's present end; a subscription would find that out with its first fetch only.
-    partitions = [TopicPartition(topic, number) for number in consumer.list_topics(topic).topics[topic].partitions]
-    for partition in partitions:
-        partition.offset = consumer.get_watermark_offsets(partition)[1]
-    consumer.assign(partitions)
-    return consumer
+    # A subscription would find that out with its first fetch only.
+    return TopicPosition(consumer=consumer, ends=ends_of(consumer, topic))
 
 
-def delivered(sinks: int, prefix: str, *, count: int) -> dict[str, float]:
+def alerts_from_now(brokers: str) -> Consumer:
+    """Return a consumer of the alerts that come from now on."""
+    position = from_now(brokers, "alerts")
+    position.consumer.assign(list(position.ends))
+    return position.consumer
+
+
+def _read_delays(
+    position: TopicPosition, read: Callable[[bytes], AlertEvidence | None], prefix: str, count: int, deadline: float
+) -> dict[str, float]:
+    delays: dict[str, float] = {}
+    position.consumer.assign(list(position.ends))
+    while len(delays) < count and time.monotonic() < deadline:
+        for message in position.consumer.consume(500, 0.2):
+            _add_delay(message, read, prefix, delays)
+    position.consumer.close()
+    return delays
+
+
+def _add_delay(
+    message: Message, read: Callable[[bytes], AlertEvidence | None], prefix: str, delays: dict[str, float]
+) -> None:
+    found = None if message.error() else read(message.value() or b"")
+    if found is not None and found.resource.startswith(prefix):
+        sent = found.window.last_event_time.ToNanoseconds() / 1e9
+        delays.setdefault(found.resource.removeprefix(prefix), message.timestamp()[1] / 1e3 - sent)
+
+
+def _fired(value: bytes) -> AlertTransition | None:
+    transition = AlertTransition.FromString(value)
+    return transition if transition.state == AlertTransition.FIRING else None
+
+
+def _notified(value: bytes) -> Alert | None:
+    notification = Notification.FromString(value)
+    return notification.alert if notification.kind == Notification.FIRING else None
+
+
+def delivered(sinks: int, prefix: str, *, count: int, channel: str = "slack") -> dict[str, float]:
     """Return the seconds from each probe's last event to its delivery, by resource."""
     deadline = time.monotonic() + _TIMEOUT_S
     delays: dict[str, float] = {}
     while len(delays) < count and time.monotonic() < deadline:
-        delays = _delivered(sinks, prefix)
+        delays = _delivered(sinks, prefix, channel)
         time.sleep(0.2)
     return delays
 
 
-def _delivered(sinks: int, prefix: str) -> dict[str, float]:
+def _delivered(sinks: int, prefix: str, channel: str) -> dict[str, float]:
     connection = HTTPConnection("127.0.0.1", sinks, timeout=10)
     try:
-        connection.request("GET", "/deliveries?accepted=true&channel=slack")
+        connection.request("GET", f"/deliveries?accepted=true&channel={channel}")
         deliveries = json.loads(connection.getresponse().read())["deliveries"]
     finally:
         connection.close()
-    delays = {}
+    delays: dict[str, float] = {}
     for delivery in deliveries:
         # Each probe's last message contains its own time, which the evidence in the notification repeats.
         text = json.dumps(delivery["body"])
         start = text.find(f"{prefix}sent-")
         if start >= 0:
             number, sent = text[start + len(prefix) + 5 :].split("@", 2)[:2]
-            delays[number] = datetime.fromisoformat(delivery["time"]).timestamp() - float(sent)
+            delays.setdefault(number, datetime.fromisoformat(delivery["time"]).timestamp() - float(sent))
     return delays
 
 
@@ -146,9 +203,5 @@ def send_probe(channel: grpc.Channel, prefix: str, number: int) -> None:
 def poll_alert(consumer: Consumer, prefix: str, delays: dict[str, float], timeout_s: float) -> None:
     """Read one alert, and put down the delay of the probe that it is for."""
     message = consumer.poll(timeout_s)
-    if message is None or message.error():
-        return
-    transition = AlertTransition.FromString(message.value() or b"")
-    if transition.resource.startswith(prefix) and transition.state == AlertTransition.FIRING:
-        sent = transition.window.last_event_time.ToNanoseconds() / 1e9
-        delays.setdefault(transition.resource.removeprefix(prefix), time.time() - sent)
+    if message is not None:
+        _add_delay(message, _fired, prefix, delays)
