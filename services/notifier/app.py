@@ -44,7 +44,7 @@ from services.notifier.ports import Channel
 from services.notifier.rpc import NotificationRpc
 from services.notifier.settings import RoutesSource, Settings
 from services.notifier.worker.dispatcher import Dispatcher, Dispatchers
-from services.notifier.worker.intake import NotificationIntake
+from services.notifier.worker.intake import NotificationIntake, tenant_of_notification
 from services.notifier.worker.recovery import fail_removed_channels, release_own_leases
 from services.notifier.worker.sender import Sender
 from services.redaction.named_texts import RedactTexts
@@ -118,6 +118,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
                     producer=kafka, encode=encode_dead_letter, clock=database.clock, topic=LOG_EVENTS_DEAD_LETTER
                 ),
                 max_batch=settings.max_batch,
+                tenant_of=tenant_of_notification,
             )
         )
         await stack.enter_async_context(serving(health, settings.process.shutdown_delay))

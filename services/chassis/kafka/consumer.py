@@ -136,12 +136,12 @@ class Consumer:
         return rebalance, [record_of(message, self._topic) for message in messages if not self._is_error(message)]
 
     @asynccontextmanager
-    async def in_flight(self, records: Sequence[Record]) -> AsyncIterator[InFlightBatch]:
-        """Commit a batch after the block that handles it, unless the batch was abandoned.
+    async def in_flight(self, offsets: Mapping[int, int]) -> AsyncIterator[InFlightBatch]:
+        """Commit these offsets of a batch's partitions after the block that handles it, unless the batch was abandoned.
 
         In a cooperative group use `commit`: there a batch may contain partitions that stay.
         """
-        batch = self._in_flight = InFlightBatch(records)
+        batch = self._in_flight = InFlightBatch(offsets)
         try:
             yield batch
             batch.is_handled = not batch.is_abandoned

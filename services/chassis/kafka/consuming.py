@@ -13,6 +13,7 @@ from services.chassis.backoff import Backoff
 from services.chassis.health import Dependency, Health
 from services.chassis.kafka.batch_processor import BatchProcessor, DeadLetterPublisher, Handle
 from services.chassis.kafka.consumer import Consumer, is_fatal
+from services.chassis.kafka.fair_queue import FairBatch, FairQueue
 from services.chassis.kafka.lag import Lag
 from services.chassis.kafka.record import Record
 from services.chassis.loops import Loop, background
@@ -23,6 +24,10 @@ log = structlog.get_logger()
 _FETCH_SECONDS = 0.25
 # A batch that takes longer than this is kept alive in the group by heartbeats.
 _HEARTBEAT_SECONDS = 1.0
+# Where tenants share batches: a tenant's part of one, and how much is fetched ahead to find others' records.
+_QUANTA = 5
+_BATCHES_AHEAD = 20
+_MAX_BYTES_AHEAD = 16 * 1024 * 1024
 
 
 @asynccontextmanager
@@ -37,6 +42,7 @@ async def consuming(
     instance: str | None = None,
     dead_letters: DeadLetterPublisher | None = None,
     max_batch: int = 500,
+    tenant_of: Callable[[Record], str] | None = None,
     drain: timedelta = timedelta(seconds=5),
     backoff: Backoff = Backoff(),
     **overrides: Any,
@@ -49,6 +55,9 @@ async def consuming(
     record on which the handler crashes each time, unless it crashes on every record: then the fault is the handler's,
     and the stream waits for a better one. After any other error of the client the consumer leaves and joins again;
     only a second process under the same instance name ends the service.
+
+    With `tenant_of` the order is that of each tenant's records in a partition, and tenants share the batches: one that
+    has a backlog delays the others by a part of a batch, as long as their records are within the next 20 batches.
     """
     name, lag = f"consume {topic}", Lag(topic, group)
 
@@ -57,7 +66,14 @@ async def consuming(
             settings, topic=topic, group=group, instance=instance, dependency=dependency, lag=lag, **overrides
         )
 
-    worker = _Worker(consumer, BatchProcessor(handle, dead_letters, backoff, topic, health), max_batch)
+    def queue() -> FairQueue:
+        if tenant_of is None:
+            return FairQueue(lambda _: "", limit=max_batch, quantum=max_batch)
+        return FairQueue(tenant_of, limit=max_batch, quantum=max(1, max_batch // _QUANTA))
+
+    most_ahead = max_batch if tenant_of is None else max_batch * _BATCHES_AHEAD
+    processor = BatchProcessor(handle, dead_letters, backoff, topic, health)
+    worker = _Worker(consumer, queue, processor, lag, max_batch=max_batch, most_ahead=most_ahead)
 
     async def consume() -> None:
         await worker.run(loop.mark_working)
@@ -78,10 +94,22 @@ async def consuming(
 class _Worker:
     """The loop: fetch, process, commit."""
 
-    def __init__(self, new_consumer: Callable[[], Consumer], processor: BatchProcessor, max_batch: int) -> None:
+    def __init__(
+        self,
+        new_consumer: Callable[[], Consumer],
+        new_queue: Callable[[], FairQueue],
+        processor: BatchProcessor,
+        lag: Lag,
+        *,
+        max_batch: int,
+        most_ahead: int,
+    ) -> None:
         self._new_consumer = new_consumer
+        self._new_queue = new_queue
         self._processor = processor
+        self._lag = lag
         self._max_batch = max_batch
+        self._most_ahead = most_ahead
         self._is_stopping = False
 
     def stop(self) -> None:
@@ -92,18 +120,29 @@ class _Worker:
         """Consume until stopped; the next consumer fetches again what this one fetched and did not commit."""
         if self._is_stopping:
             return
+        queue = self._new_queue()
         async with self._new_consumer().joined() as consumer:
             while not self._is_stopping:
-                rebalance, batch = await consumer.fetch(self._max_batch, _FETCH_SECONDS)
-                if batch:
+                self._lag.oldest_offsets = queue.oldest_offsets
+                rebalance, records = await consumer.fetch(self._room(queue), 0 if queue else _FETCH_SECONDS)
+                queue.drop(rebalance.revoked)
+                queue.put(records)
+                batch = queue.take()
+                if batch.records:
                     await self._process(consumer, batch)
                 # A fetch without records shows nothing before the partitions are read from their offsets.
-                if batch or (consumer.is_reading and not rebalance.assigned):
+                if batch.records or (consumer.is_reading and not rebalance.assigned):
                     mark_working()
 
-    async def _process(self, consumer: Consumer, batch: list[Record]) -> None:
-        async with consumer.in_flight(batch) as in_flight:
-            task = asyncio.create_task(self._processor.process(batch))
+    def _room(self, queue: FairQueue) -> int:
+        """Return how many records to fetch: twice what is taken, so that what is ahead grows while there is more."""
+        if queue.bytes >= _MAX_BYTES_AHEAD:
+            return 1
+        return max(1, min(2 * self._max_batch, self._most_ahead - len(queue)))
+
+    async def _process(self, consumer: Consumer, batch: FairBatch) -> None:
+        async with consumer.in_flight(batch.offsets) as in_flight:
+            task = asyncio.create_task(self._processor.process(batch.records))
             in_flight.on_abandoned(task.cancel)
             try:
                 while not (await asyncio.wait({task}, timeout=_HEARTBEAT_SECONDS))[0]:
@@ -112,7 +151,7 @@ class _Worker:
             except asyncio.CancelledError:
                 if not in_flight.is_abandoned:
                     raise
-                log.info("batch_abandoned", records=len(batch))
+                log.info("batch_abandoned", records=len(batch.records))
             finally:
                 task.cancel()
 

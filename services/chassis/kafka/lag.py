@@ -12,12 +12,14 @@ _INTERVAL_SECONDS = 1.0
 
 
 class Lag:
-    """The records between a consumer's position and the end of each of its partitions, measured every second."""
+    """The records that each partition has and a consumer has not handled, measured every second."""
 
     def __init__(self, topic: str, group: str) -> None:
         self._labels = {"topic": topic, "group": group}
         self._lag: Mapping[int, int] = {}
         self._next_at = 0.0
+        self.oldest_offsets: Mapping[int, int] = {}
+        """By partition, the oldest record that was fetched and is not being handled, as far as there is one."""
         self.partition_count = 0
         """How many partitions the topic has; 0 while nobody has said so."""
         # A meter for each group: of two gauges with one name a meter would observe only the first.
@@ -32,7 +34,7 @@ class Lag:
             "tocsin.kafka.consumer.lag",
             [self._observe],
             unit="{record}",
-            description="Records between this instance's position and the end of the partition.",
+            description="Records of the partition that this instance has not handled.",
         )
 
     def measure(self, client: Consumer, starts: Mapping[int, int]) -> None:
@@ -45,6 +47,8 @@ class Lag:
         for place in client.position(client.assignment()):
             # A client has no position where it has not read yet.
             offset = place.offset if place.offset >= 0 else starts.get(place.partition)
+            if offset is not None:
+                offset = min(offset, self.oldest_offsets.get(place.partition, offset))
             _, end = client.get_watermark_offsets(place, cached=True)
             if offset is not None and end >= 0:
                 lag[place.partition] = max(0, end - offset)

@@ -1,7 +1,7 @@
 """What producer and consumer exchange with a service: records, offsets, rebalances, batches in flight."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,8 +54,9 @@ def record_of(message: Any, topic: str) -> Record:
 class InFlightBatch:
     """A batch between being fetched and being committed."""
 
-    def __init__(self, records: Iterable[Record]) -> None:
-        self.offsets = {record.partition: record.offset + 1 for record in records}
+    def __init__(self, offsets: Mapping[int, int]) -> None:
+        """Be committed with these offsets, one for each of its partitions."""
+        self.offsets = offsets
         self.over = threading.Event()
         self.is_handled = False
         # On the client's thread, and on the event loop.

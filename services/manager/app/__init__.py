@@ -35,6 +35,8 @@ from services.manager.app.parts import ManagerParts, new_id
 from services.manager.app.rpcs import mounts_of
 from services.manager.rpc.gateway_refusals import GatewayRefusalRpc
 from services.manager.settings import Settings
+from services.manager.worker.results import tenant_of_result
+from services.manager.worker.transitions import tenant_of_transition
 
 SCHEMA = "manager"
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
@@ -76,10 +78,10 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         await stack.enter_async_context(grpc_server(settings.process, mounts, health, guard, PUBLIC_SERVICES))
         # After the server, so that streams end before it stops.
         await stack.enter_async_context(running_loops(parts))
-        for topic, group, handle in (
-            (ALERTS, TRANSITION_GROUP, parts.transitions.handle),
-            (NOTIFICATION_RESULTS, RESULT_GROUP, parts.results.handle),
-            (AUDIT_LOG, AUDIT_GROUP, parts.audit.handle),
+        for topic, group, handle, tenant_of in (
+            (ALERTS, TRANSITION_GROUP, parts.transitions.handle, tenant_of_transition),
+            (NOTIFICATION_RESULTS, RESULT_GROUP, parts.results.handle, tenant_of_result),
+            (AUDIT_LOG, AUDIT_GROUP, parts.audit.handle, None),
         ):
             await stack.enter_async_context(
                 consuming(
@@ -94,6 +96,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
                         producer=kafka, encode=encode_dead_letter, clock=database.clock, topic=LOG_EVENTS_DEAD_LETTER
                     ),
                     max_batch=settings.max_batch,
+                    tenant_of=tenant_of,
                 )
             )
         if settings.canary_interval:

@@ -13,6 +13,7 @@ from services.chassis.failures import StoreConflict
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import context_of, in_trace_of, links_of, trace_headers, tracer
 from services.chassis.tenants import PerTenant, as_tenant, is_tenant_name
+from services.contract.record_tenants import tenant_in
 from services.contract.timestamps import datetime_of
 from services.domain.fingerprint import open_key
 from services.domain.severity import Severity
@@ -77,7 +78,8 @@ class TransitionWorker:
         for message, record in decoded:
             if not is_canary(message):
                 of_tenants.setdefault(read_tenant(message.tenant), []).append((message, record))
-        for tenant, own in of_tenants.items():
+        # Who has few does not wait for who has many.
+        for tenant, own in sorted(of_tenants.items(), key=lambda each: len(each[1])):
             with as_tenant(tenant):
                 await self._handle([message for message, _ in own], [record for _, record in own])
 
@@ -155,6 +157,11 @@ class TransitionWorker:
                     alert_id=outcome.change.alert.id if outcome.change else None,
                 )
         self._metrics.transitions(delays)
+
+
+def tenant_of_transition(record: Record) -> str:
+    """Return whose a record of the topic `alerts` is."""
+    return tenant_in(record.value, AlertTransition)
 
 
 def transition_of(

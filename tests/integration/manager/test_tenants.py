@@ -1,6 +1,7 @@
 """One tenant's caller walks over all rpcs, and finds nothing of what another tenant has."""
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,9 @@ from google.protobuf.json_format import ParseDict
 
 from services.access.guard import RoleGuard
 from services.chassis.callers import Caller, IncomingCall
+from services.chassis.kafka import producer
 from services.contract.public_services import PUBLIC_SERVICES
+from services.domain.fingerprint import open_key
 from services.manager.settings import Settings
 from tests.integration.manager.conftest import Run, World, transition, until
 from tests.integration.manager.refusals import refusal
@@ -153,3 +156,25 @@ async def test_watchers_are_sent_what_is_their_own_tenants(tenants: tuple[World,
     assert (await theirs.read()).alert.resource == "orders"
     for stream in (mine, incidents, theirs):
         stream.cancel()
+
+
+async def test_a_tenants_backlog_delays_another_ones_alert_by_a_part_of_a_batch(
+    settings: Settings, running: Run
+) -> None:
+    async with producer(settings.kafka, "test") as stream:
+        for tenant, count in (("flood", 100), ("steady", 1)):
+            for number in range(count):
+                sent = transition(resource=f"{tenant}-{number}")
+                sent.tenant = tenant
+                await stream.send("alerts", sent.SerializeToString(), partition=0)
+        async with running(replace(settings, max_batch=10)) as world:
+            await world.processed(101)
+            later = await world.value(
+                """
+                SELECT count(*) FROM alert_transitions WHERE create_time > (
+                    SELECT max(create_time) FROM alert_transitions WHERE open_key = $1)
+                """,
+                open_key(rule_id="rule-1", resource="steady-0"),
+            )
+    # Without that at most the last batch's others were later.
+    assert later > 10

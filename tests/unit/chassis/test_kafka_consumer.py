@@ -6,12 +6,12 @@ from typing import Any, NamedTuple, cast
 import confluent_kafka
 from confluent_kafka import KafkaError, TopicPartition
 
-from services.chassis.kafka import Consumer, Record
+from services.chassis.kafka import Consumer
 from services.chassis.kafka.config import FATAL
 from services.chassis.settings import KafkaSettings
 
 NOWHERE = KafkaSettings(brokers="127.0.0.1:1", topic_prefix="", delivery_timeout=timedelta(seconds=1))
-RECORD = Record("alerts", 0, 7, None, b"", (), 0)
+OFFSETS = {0: 8}
 PLACE = [TopicPartition("alerts", 0)]
 
 
@@ -34,7 +34,7 @@ def a_consumer(client: FakeClient) -> Consumer:
 
 async def test_a_handled_batch_is_committed() -> None:
     client = FakeClient()
-    async with a_consumer(client).in_flight([RECORD]):
+    async with a_consumer(client).in_flight(OFFSETS):
         pass
     assert client.committed == [(0, 8)]
 
@@ -42,7 +42,7 @@ async def test_a_handled_batch_is_committed() -> None:
 async def test_a_batch_that_is_handled_just_after_its_partitions_are_lost_is_not_committed() -> None:
     client = FakeClient()
     consumer = a_consumer(client)
-    async with consumer.in_flight([RECORD]):
+    async with consumer.in_flight(OFFSETS):
         # The event loop hears of it only after the block.
         consumer._on_lost(None, PLACE)
     assert client.committed == []
@@ -51,7 +51,7 @@ async def test_a_batch_that_is_handled_just_after_its_partitions_are_lost_is_not
 async def test_a_batch_that_is_handled_in_time_is_committed_before_its_partitions_are_revoked() -> None:
     client = FakeClient()
     consumer = a_consumer(client)
-    async with consumer.in_flight([RECORD]) as batch:
+    async with consumer.in_flight(OFFSETS) as batch:
         pass
     consumer._on_revoke(None, PLACE)
     assert client.committed == [(0, 8), (0, 8)]
@@ -61,7 +61,7 @@ async def test_a_batch_that_is_handled_in_time_is_committed_before_its_partition
 async def test_a_batch_of_other_partitions_stays_in_flight() -> None:
     client = FakeClient()
     consumer = a_consumer(client)
-    async with consumer.in_flight([RECORD]):
+    async with consumer.in_flight(OFFSETS):
         consumer._on_revoke(None, [TopicPartition("alerts", 1)])
     assert client.committed == [(0, 8)]
 

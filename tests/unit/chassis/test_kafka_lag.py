@@ -59,6 +59,13 @@ def test_a_partition_that_is_not_read_yet_is_measured_from_where_it_was_resumed(
     assert measure(lag, {0: OFFSET_INVALID, 1: OFFSET_INVALID}, {0: 8}) == ['0",topic="alerts"} 2.0']
 
 
+def test_what_was_fetched_and_is_not_handled_counts() -> None:
+    lag = Lag("alerts", "g")
+    lag.oldest_offsets = {0: 3, 2: 9}
+    shown = measure(lag, {0: 8, 1: 8, 2: OFFSET_INVALID}, {})
+    assert shown == ['0",topic="alerts"} 7.0', '1",topic="alerts"} 2.0']
+
+
 def test_how_many_partitions_the_topic_has_is_shown_as_soon_as_it_is_known() -> None:
     lag = Lag("alerts", "g")
 

@@ -24,7 +24,7 @@ from services.manager.core.transitions import ReceivedTransition
 from services.manager.metrics import Metrics
 from services.manager.worker.incidents import IncidentWorker
 from services.manager.worker.labels import TransitionLabels
-from services.manager.worker.transitions import TransitionWorker
+from services.manager.worker.transitions import TransitionWorker, tenant_of_transition
 from tests.fakes.clock import FakeClock
 from tests.fakes.incidents import FixedRouting
 from tests.fakes.manager import MemoryStore
@@ -262,14 +262,25 @@ async def test_a_record_that_is_no_transition_is_named_and_nothing_is_written(
     assert world.store.tables.alerts == {}
 
 
-async def test_each_tenants_transitions_are_processed_by_themselves(world: World) -> None:
-    def of(tenant: str, *transitions: ReceivedTransition) -> list[Record]:
-        made = [record(each) for each in transitions]
-        messages = [AlertTransition.FromString(each.value) for each in made]
-        for message in messages:
-            message.tenant = tenant
-        return [replace(each, value=message.SerializeToString()) for each, message in zip(made, messages, strict=True)]
+def of(tenant: str, *transitions: ReceivedTransition) -> list[Record]:
+    """Return the records of a tenant's transitions."""
+    made = [record(each) for each in transitions]
+    messages = [AlertTransition.FromString(each.value) for each in made]
+    for message in messages:
+        message.tenant = tenant
+    return [replace(each, value=message.SerializeToString()) for each, message in zip(made, messages, strict=True)]
 
+
+async def test_a_tenant_with_few_transitions_does_not_wait_for_one_with_many(world: World) -> None:
+    many = [a_transition(subject=a_subject(f"many-{number}")) for number in range(3)]
+    few = a_transition(subject=a_subject("few"))
+    await world.worker.handle([*of("many", *many), *of("few", few)])
+    # In the order in which they have written something.
+    assert list(world.store.tenants) == ["default", "few", "many"]
+    assert [tenant_of_transition(each) for each in of("few", few)] == ["few"]
+
+
+async def test_each_tenants_transitions_are_processed_by_themselves(world: World) -> None:
     mine, other = a_transition(subject=a_subject("mine")), a_transition(subject=a_subject("other"))
     await world.worker.handle([*of("acme", mine), *of("", other), *of("acme", replace(mine, id="again"))])
     resources = {
