@@ -21,7 +21,7 @@ from services.notifier.adapters.postgres.retention import PostgresRetention
 from services.notifier.app import SCHEMA
 from services.notifier.core.delivery import Delivery, RetryPolicy, apply_response
 from services.notifier.core.notification import NotificationKind
-from services.notifier.core.response import Accepted, ChannelResponse, Refused, Unavailable
+from services.notifier.core.response import Accepted, ChannelResponse, Misconfigured, Refused, Unavailable
 from services.notifier.messages import decode_notification
 from services.notifier.ports import DeliveryOutcome, LeasedDelivery, PlannedNotification, QueueFilter
 from tests.fakes.clock import FakeClock
@@ -73,12 +73,23 @@ class Limited:
                 delivered.append(Notification.FromString(each.record))
         return delivered
 
-    async def lease(self, now: datetime, channel: str = "slack") -> list[LeasedDelivery]:
-        return await self.queue.lease(channel, QueueFilter.DUE, limit=50, now=now + SECOND)
+    async def lease(
+        self, now: datetime, channel: str = "slack", *, selected: QueueFilter = QueueFilter.DUE
+    ) -> list[LeasedDelivery]:
+        return await self.queue.lease(channel, selected, limit=50, now=now + SECOND)
 
-    async def record(self, leased: LeasedDelivery, response: ChannelResponse, now: datetime) -> None:
+    async def record(
+        self, leased: LeasedDelivery, response: ChannelResponse, now: datetime, *, channel_recovered: bool = False
+    ) -> None:
         after, _ = apply_response(leased.delivery, response, RetryPolicy(), now=now + SECOND, jitter=1)
-        await self.outcomes.record(DeliveryOutcome(before=leased.delivery, after=after), now=now + SECOND)
+        outcome = DeliveryOutcome(before=leased.delivery, after=after, channel_recovered=channel_recovered)
+        await self.outcomes.record(outcome, now=now + SECOND)
+
+    async def recover(self, now: datetime) -> None:
+        """Deliver something to Slack that shows its recovery, so that what has failed is due again."""
+        await self.plan(planned("free", tenant="free"), now=now)
+        (leased,) = [each for each in await self.lease(now) if each.delivery.alert_id == "free"]
+        await self.record(leased, _ACCEPTED, now, channel_recovered=True)
 
     async def deliveries(self) -> list[Delivery]:
         statement = f"SELECT {DELIVERY_COLUMNS} FROM deliveries ORDER BY created_at, sequence"  # noqa: S608 - columns
@@ -330,3 +341,53 @@ async def test_a_bundle_that_failed_goes_to_no_fallback_once_all_of_it_has_ended
     await limited.deliver(later + MINUTE)
     bundles = [each for each in await limited.deliveries() if each.subject_id.startswith("bundle/")]
     assert {each.channel: each.state.value for each in bundles} == {"slack": "SUPERSEDED", "email": "SUPERSEDED"}
+
+
+async def failed_and_delivered_by_its_fallback(limited: Limited, later: datetime) -> None:
+    """Have Slack fail to take a bundle of a4 and a5, which the fallback takes."""
+    await limited.plan(*many(6))
+    await limited.deliver(NOW)
+    await limited.bundle(later)
+    bundle, notice = await limited.lease(later)
+    await limited.record(notice, _ACCEPTED, later)
+    await limited.record(bundle, Misconfigured("no such channel"), later)
+    sent = await limited.deliver(later + SECOND, "email")
+    assert [each.incident.incident.alert_count for each in sent if each.HasField("incident")] == [2]
+
+
+async def test_a_bundle_that_a_fallback_delivered_does_not_say_again_what_has_ended_since(limited: Limited) -> None:
+    later = NOW + 60 * MINUTE
+    await failed_and_delivered_by_its_fallback(limited, later)
+    await limited.plan(planned("a5", NotificationKind.RESOLVED), now=later + MINUTE)
+    await limited.deliver(later + MINUTE)
+    (probe,) = await limited.lease(later + 2 * MINUTE, selected=QueueFilter.PROBE)
+    bundle = Notification.FromString(probe.record).incident
+    assert [alert.alert_id for alert in bundle.alerts] == ["a4"]
+    await limited.record(probe, Unavailable("busy"), later + 2 * MINUTE)
+    await limited.plan(planned("a4", NotificationKind.RESOLVED), now=later + 3 * MINUTE)
+    await limited.deliver(later + 3 * MINUTE)
+    assert await limited.lease(later + 4 * MINUTE, selected=QueueFilter.PROBE) == []
+    states = {(each.alert_id, each.kind.name, each.channel): each.state for each in await limited.deliveries()}
+    assert states["a5", "FIRING", "slack"] == "DELIVERED", "people were told by the fallback"
+
+
+async def test_an_end_waits_for_the_bundle_that_is_sent_again_after_a_fallback(limited: Limited) -> None:
+    later = NOW + 60 * MINUTE
+    await failed_and_delivered_by_its_fallback(limited, later)
+    (probe,) = await limited.lease(later + MINUTE, selected=QueueFilter.PROBE)
+    await limited.plan(planned("a5", NotificationKind.RESOLVED), now=later + MINUTE)
+    assert await limited.lease(later + MINUTE) == []
+    await limited.record(probe, _ACCEPTED, later + MINUTE)
+    assert [each.alert.id for each in await limited.deliver(later + MINUTE)] == ["a5"]
+
+
+async def test_a_bundle_that_is_sent_again_waits_for_the_end_that_is_being_sent(limited: Limited) -> None:
+    later = NOW + 60 * MINUTE
+    await failed_and_delivered_by_its_fallback(limited, later)
+    await limited.plan(planned("a5", NotificationKind.RESOLVED), now=later + MINUTE)
+    (end,) = await limited.lease(later + MINUTE)
+    await limited.recover(later + MINUTE)
+    assert await limited.lease(later + MINUTE) == []
+    await limited.record(end, _ACCEPTED, later + MINUTE)
+    (bundle,) = await limited.deliver(later + MINUTE)
+    assert [alert.alert_id for alert in bundle.incident.alerts] == ["a4"]

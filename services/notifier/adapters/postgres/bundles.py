@@ -51,9 +51,15 @@ _SELECT_OLDEST = """
 SELECT min(created_at) FROM deliveries WHERE tenant = $1 AND state = 'HELD' AND bundle_id IS NULL
 """
 _PUT_INTO_BUNDLE = "UPDATE deliveries SET bundle_id = $2, updated_at = $3 WHERE id = ANY ($1)"
+# A fallback may have delivered it: then it is left as well, until its own channel has something newer.
 _SELECT_LEFT = """
 SELECT channel, record FROM deliveries AS mine JOIN notifications ON notifications.id = notification_id
-WHERE bundle_id = $1 AND state = 'HELD' ORDER BY mine.created_at, mine.sequence
+WHERE bundle_id = $1 AND state IN ('HELD', 'DELIVERED')
+  AND NOT EXISTS (
+      SELECT 1 FROM deliveries AS newer
+      WHERE newer.subject_id = mine.subject_id AND newer.channel = mine.channel AND newer.sequence > mine.sequence
+        AND newer.state = 'DELIVERED')
+ORDER BY mine.created_at, mine.sequence
 """
 _REWRITE = "UPDATE notifications SET record = $2 WHERE id = $1"
 _DROP = """

@@ -54,7 +54,8 @@ WHERE deliveries.id = ended.id
 RETURNING deliveries.id
 """
 
-# Each part has an index of its own.
+# Each part has an index of its own. What is in a bundle that this channel has not taken, perhaps a fallback has: its
+# alerts are not told of here any more, and count as delivered all the same.
 _SUPERSEDE = """
 WITH newer AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[])
@@ -68,13 +69,15 @@ WITH newer AS (
     WHERE deliveries.subject_id = newer.subject_id AND deliveries.channel = newer.channel
       AND deliveries.sequence < newer.sequence AND deliveries.state IN ('PENDING', 'FAILED')
 ), bundled AS (
-    UPDATE deliveries AS held SET state = 'SUPERSEDED', updated_at = newer.delivered_at FROM newer
-    WHERE held.subject_id = newer.subject_id AND held.sequence < newer.sequence
-      AND held.state = 'HELD' AND held.bundle_id IS NOT NULL
+    SELECT held.id, held.bundle_id, newer.delivered_at
+    FROM newer JOIN deliveries AS held ON held.subject_id = newer.subject_id AND held.sequence < newer.sequence
+    WHERE held.bundle_id IS NOT NULL AND held.state IN ('HELD', 'DELIVERED')
       AND EXISTS (SELECT 1 FROM deliveries AS bundle
                   WHERE bundle.notification_id = held.bundle_id AND bundle.channel = newer.channel
-                    AND bundle.state = 'FAILED')
-    RETURNING held.bundle_id
+                    AND bundle.state IN ('FAILED', 'PENDING'))
+), held_in_bundles AS (
+    UPDATE deliveries SET state = 'SUPERSEDED', updated_at = bundled.delivered_at FROM bundled
+    WHERE deliveries.id = bundled.id AND deliveries.state = 'HELD'
 )
 SELECT DISTINCT bundle_id FROM bundled
 """

@@ -21,7 +21,8 @@ _CONDITIONS = {
 }
 
 # Of one subject and channel only the first that is still on its way is leased, and nothing while a later one is being
-# sent; what is in a bundle that is on its way counts. SKIP LOCKED: what another instance is leasing is left to it.
+# sent. Both hold of what is in a bundle too, also when a fallback has delivered it. SKIP LOCKED: what another instance
+# is leasing is left to it.
 _LEASE = """
 WITH chosen AS (
     SELECT mine.id, mine.due_at AS place FROM deliveries AS mine
@@ -35,8 +36,12 @@ WITH chosen AS (
       AND NOT EXISTS (
           SELECT 1 FROM deliveries AS held JOIN deliveries AS bundle ON bundle.notification_id = held.bundle_id
           WHERE held.subject_id = mine.subject_id AND held.sequence < mine.sequence
-            AND held.state = 'HELD' AND held.bundle_id IS NOT NULL
+            AND held.state IN ('HELD', 'DELIVERED') AND held.bundle_id IS NOT NULL
             AND bundle.channel = mine.channel AND bundle.state IN ('PENDING', 'IN_FLIGHT'))
+      AND NOT EXISTS (
+          SELECT 1 FROM deliveries AS held JOIN deliveries AS newer ON newer.subject_id = held.subject_id
+          WHERE held.bundle_id = mine.notification_id AND newer.sequence > held.sequence
+            AND newer.channel = mine.channel AND newer.state = 'IN_FLIGHT')
     ORDER BY {order}
     LIMIT $3
     FOR UPDATE OF mine SKIP LOCKED
