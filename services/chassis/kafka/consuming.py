@@ -27,7 +27,6 @@ _HEARTBEAT_SECONDS = 1.0
 # Where tenants share batches: a tenant's part of one, and how much is fetched ahead to find others' records.
 _QUANTA = 5
 _BATCHES_AHEAD = 20
-_MAX_BYTES_AHEAD = 16 * 1024 * 1024
 
 
 @asynccontextmanager
@@ -68,12 +67,11 @@ async def consuming(
 
     def queue() -> FairQueue:
         if tenant_of is None:
-            return FairQueue(lambda _: "", limit=max_batch, quantum=max_batch)
-        return FairQueue(tenant_of, limit=max_batch, quantum=max(1, max_batch // _QUANTA))
+            return FairQueue(lambda _: "", limit=max_batch, quantum=max_batch, max_ahead=max_batch)
+        quantum, max_ahead = max(1, max_batch // _QUANTA), max_batch * _BATCHES_AHEAD
+        return FairQueue(tenant_of, limit=max_batch, quantum=quantum, max_ahead=max_ahead)
 
-    most_ahead = max_batch if tenant_of is None else max_batch * _BATCHES_AHEAD
-    processor = BatchProcessor(handle, dead_letters, backoff, topic, health)
-    worker = _Worker(consumer, queue, processor, lag, max_batch=max_batch, most_ahead=most_ahead)
+    worker = _Worker(consumer, queue, BatchProcessor(handle, dead_letters, backoff, topic, health), lag)
 
     async def consume() -> None:
         await worker.run(loop.mark_working)
@@ -100,16 +98,11 @@ class _Worker:
         new_queue: Callable[[], FairQueue],
         processor: BatchProcessor,
         lag: Lag,
-        *,
-        max_batch: int,
-        most_ahead: int,
     ) -> None:
         self._new_consumer = new_consumer
         self._new_queue = new_queue
         self._processor = processor
         self._lag = lag
-        self._max_batch = max_batch
-        self._most_ahead = most_ahead
         self._is_stopping = False
 
     def stop(self) -> None:
@@ -124,7 +117,7 @@ class _Worker:
         async with self._new_consumer().joined() as consumer:
             while not self._is_stopping:
                 self._lag.oldest_offsets = queue.oldest_offsets
-                rebalance, records = await consumer.fetch(self._room(queue), 0 if queue else _FETCH_SECONDS)
+                rebalance, records = await consumer.fetch(queue.room, 0 if queue else _FETCH_SECONDS)
                 queue.drop(rebalance.revoked)
                 queue.put(records)
                 batch = queue.take()
@@ -133,12 +126,6 @@ class _Worker:
                 # A fetch without records shows nothing before the partitions are read from their offsets.
                 if batch.records or (consumer.is_reading and not rebalance.assigned):
                     mark_working()
-
-    def _room(self, queue: FairQueue) -> int:
-        """Return how many records to fetch: twice what is taken, so that what is ahead grows while there is more."""
-        if queue.bytes >= _MAX_BYTES_AHEAD:
-            return 1
-        return max(1, min(2 * self._max_batch, self._most_ahead - len(queue)))
 
     async def _process(self, consumer: Consumer, batch: FairBatch) -> None:
         async with consumer.in_flight(batch.offsets) as in_flight:

@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 from services.chassis.kafka.record import Record
 
+_MAX_BYTES_AHEAD = 16 * 1024 * 1024
+
 
 class FairBatch(NamedTuple):
     """Records to handle, and what may be committed once they are: an offset for each of their partitions."""
@@ -30,11 +32,12 @@ class FairBatch(NamedTuple):
 class FairQueue:
     """The records that were fetched and not taken yet, of one consumer."""
 
-    def __init__(self, tenant_of: Callable[[Record], str], *, limit: int, quantum: int) -> None:
-        """Give out batches of at most `limit` records; `quantum` is no more than that."""
+    def __init__(self, tenant_of: Callable[[Record], str], *, limit: int, quantum: int, max_ahead: int) -> None:
+        """Give out batches of at most `limit` records, of which `max_ahead` wait; `quantum` is no more than `limit`."""
         self._tenant_of = tenant_of
         self._limit = limit
         self._quantum = quantum
+        self._max_ahead = max_ahead
         # In the order in which they came; whose they are is not known yet.
         self._arrived: list[Record] = []
         # By tenant, the one whose turn it is first; none is empty.
@@ -46,6 +49,13 @@ class FairQueue:
 
     def __len__(self) -> int:
         return len(self._arrived) + sum(map(len, self._lines.values()))
+
+    @property
+    def room(self) -> int:
+        """Return how many records to fetch: twice what is taken, so that what is ahead grows while there is more."""
+        if self.bytes >= _MAX_BYTES_AHEAD:
+            return 1
+        return max(1, min(2 * self._limit, self._max_ahead - len(self)))
 
     @property
     def oldest_offsets(self) -> Mapping[int, int]:

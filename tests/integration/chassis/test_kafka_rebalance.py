@@ -90,3 +90,27 @@ async def test_after_a_batch_was_taken_away_the_consumer_reads_the_partitions_th
         await enter(consuming(settings, topic="alerts", group="g", handle=second.handle))
         await eventually(lambda: len(first.records) == len(second.records) == 2, within=20)
     assert sorted(first.values() + second.values()) == [b"0", b"1", b"2", b"3"]
+
+
+async def test_what_was_fetched_ahead_of_a_rebalance_is_handled_once(settings: KafkaSettings, eventually: Any) -> None:
+    begun = asyncio.Event()
+    first, second = RecordingHandler(), RecordingHandler()
+
+    async def hang_once(records: list[Record]) -> None:
+        if not begun.is_set():
+            begun.set()
+            await asyncio.Event().wait()
+        await first.handle(records)
+
+    many = [str(number).encode() for number in range(80)]
+    # Where tenants share batches, records are fetched ahead.
+    how: dict[str, Any] = {"topic": "alerts", "group": "g", "max_batch": 7, "tenant_of": lambda _: "acme"}
+    async with producer(settings, "test") as stream, AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        for position, value in enumerate(many):
+            await stream.send("alerts", value, partition=position % 4)
+        await enter(consuming(settings, handle=hang_once, **how))
+        await begun.wait()
+        await enter(consuming(settings, handle=second.handle, **how))
+        await eventually(lambda: set(first.values() + second.values()) == set(many), within=20)
+    assert sorted(first.values() + second.values()) == sorted(many)

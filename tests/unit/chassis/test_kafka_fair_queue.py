@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,8 +19,8 @@ def tenant_of(record: Record) -> str:
     return record.value.decode()
 
 
-def a_queue(limit: int = 10, quantum: int = 2) -> FairQueue:
-    return FairQueue(tenant_of, limit=limit, quantum=quantum)
+def a_queue(limit: int = 10, quantum: int = 2, max_ahead: int = 200) -> FairQueue:
+    return FairQueue(tenant_of, limit=limit, quantum=quantum, max_ahead=max_ahead)
 
 
 def fill(queue: FairQueue, tenants: str, *, first: int = 0) -> None:
@@ -96,6 +97,24 @@ def test_of_revoked_partitions_nothing_is_taken_any_more() -> None:
     records, offsets = queue.take()
     assert ([each.offset for each in records], offsets) == ([4, 5], {0: 5, 1: 6})
     assert (len(queue), queue.bytes, queue.oldest_offsets) == (0, 0, {})
+
+
+def test_there_is_room_for_two_batches_until_so_many_records_are_ahead() -> None:
+    queue = a_queue(limit=3, max_ahead=8)
+    assert queue.room == 6
+    fill(queue, "aaaaa")
+    assert queue.room == 3
+    fill(queue, "aaa", first=5)
+    # Who fetches nothing hears of no rebalance.
+    assert queue.room == 1
+
+
+def test_there_is_no_room_for_more_than_16_mib() -> None:
+    queue, mebibyte = a_queue(), bytes(1024 * 1024)
+    queue.put([replace(record(number), value=mebibyte) for number in range(15)])
+    assert queue.room == 20
+    queue.put([replace(record(15), value=mebibyte)])
+    assert queue.room == 1
 
 
 _STEPS = st.lists(
