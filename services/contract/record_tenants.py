@@ -1,6 +1,7 @@
 """Whose the records are that services exchange: consumers share their batches between tenants."""
 
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 from google.protobuf.message import DecodeError
 
@@ -11,9 +12,18 @@ from tocsin.notifications.v1.notification_pb2 import Notification, NotificationR
 _TenantMessage: TypeAlias = AlertTransition | Notification | NotificationResult
 
 
-def tenant_in(record: bytes, form: type[_TenantMessage]) -> str:
-    """Return the tenant that a record names, the empty name for one that cannot be read."""
-    try:
-        return read_tenant(form.FromString(record).tenant)
-    except DecodeError:
-        return ""
+class _Record(Protocol):
+    @property
+    def value(self) -> bytes: ...
+
+
+def tenant_reader(form: type[_TenantMessage]) -> Callable[[_Record], str]:
+    """Return what reads the tenant that a record of this form names, the empty name for one that cannot be read."""
+
+    def tenant_of(record: _Record) -> str:
+        try:
+            return read_tenant(form.FromString(record.value).tenant)
+        except DecodeError:
+            return ""
+
+    return tenant_of

@@ -26,6 +26,7 @@ from services.chassis.postgres import Database, connect, migrate
 from services.chassis.settings import SettingsError
 from services.contract.dead_letters import encode_dead_letter
 from services.contract.public_services import PUBLIC_SERVICES
+from services.contract.record_tenants import tenant_reader
 from services.contract.topics import LOG_EVENTS_DEAD_LETTER, NOTIFICATION_GROUP, NOTIFICATIONS
 from services.domain.tenants import TenantLimits
 from services.notifier.adapters.channels.renewal import renewed_channel
@@ -44,11 +45,12 @@ from services.notifier.ports import Channel
 from services.notifier.rpc import NotificationRpc
 from services.notifier.settings import RoutesSource, Settings
 from services.notifier.worker.dispatcher import Dispatcher, Dispatchers
-from services.notifier.worker.intake import NotificationIntake, tenant_of_notification
+from services.notifier.worker.intake import NotificationIntake
 from services.notifier.worker.recovery import fail_removed_channels, release_own_leases
 from services.notifier.worker.sender import Sender
 from services.redaction.named_texts import RedactTexts
 from services.redaction.settings import read_patterns
+from tocsin.notifications.v1.notification_pb2 import Notification
 
 log = structlog.get_logger()
 
@@ -118,7 +120,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
                     producer=kafka, encode=encode_dead_letter, clock=database.clock, topic=LOG_EVENTS_DEAD_LETTER
                 ),
                 max_batch=settings.max_batch,
-                tenant_of=tenant_of_notification,
+                tenant_of=tenant_reader(Notification),
             )
         )
         await stack.enter_async_context(serving(health, settings.process.shutdown_delay))

@@ -21,6 +21,7 @@ from services.chassis.postgres import connect, migrate
 from services.chassis.redis import redis_client
 from services.contract.dead_letters import encode_dead_letter
 from services.contract.public_services import PUBLIC_SERVICES
+from services.contract.record_tenants import tenant_reader
 from services.contract.topics import (
     ALERTS,
     AUDIT_GROUP,
@@ -35,8 +36,8 @@ from services.manager.app.parts import ManagerParts, new_id
 from services.manager.app.rpcs import mounts_of
 from services.manager.rpc.gateway_refusals import GatewayRefusalRpc
 from services.manager.settings import Settings
-from services.manager.worker.results import tenant_of_result
-from services.manager.worker.transitions import tenant_of_transition
+from tocsin.alerts.v1.alert_pb2 import AlertTransition
+from tocsin.notifications.v1.notification_pb2 import NotificationResult
 
 SCHEMA = "manager"
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
@@ -79,8 +80,8 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         # After the server, so that streams end before it stops.
         await stack.enter_async_context(running_loops(parts))
         for topic, group, handle, tenant_of in (
-            (ALERTS, TRANSITION_GROUP, parts.transitions.handle, tenant_of_transition),
-            (NOTIFICATION_RESULTS, RESULT_GROUP, parts.results.handle, tenant_of_result),
+            (ALERTS, TRANSITION_GROUP, parts.transitions.handle, tenant_reader(AlertTransition)),
+            (NOTIFICATION_RESULTS, RESULT_GROUP, parts.results.handle, tenant_reader(NotificationResult)),
             (AUDIT_LOG, AUDIT_GROUP, parts.audit.handle, None),
         ):
             await stack.enter_async_context(

@@ -8,7 +8,6 @@ from google.protobuf.message import DecodeError
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import links_of, tracer
 from services.chassis.tenants import as_tenant, is_tenant_name
-from services.contract.record_tenants import tenant_in
 from services.contract.timestamps import datetime_of
 from services.domain.tenants import read_tenant
 from services.domain.trace_context import trace_id_of, traceparent_of
@@ -72,11 +71,6 @@ class ResultWorker:
         duplicates = len(entries) - new
         self._metrics.results(new, duplicates)
         log.info("results_recorded", new=new, duplicates=duplicates)
-
-
-def tenant_of_result(record: Record) -> str:
-    """Return whose a record of the topic `notification-results` is."""
-    return tenant_in(record.value, NotificationResult)
 
 
 def result_entry(message: NotificationResult, *, trace_id: str = "") -> AlertHistoryEntry:

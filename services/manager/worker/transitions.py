@@ -13,7 +13,6 @@ from services.chassis.failures import StoreConflict
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import context_of, in_trace_of, links_of, trace_headers, tracer
 from services.chassis.tenants import PerTenant, as_tenant, is_tenant_name
-from services.contract.record_tenants import tenant_in
 from services.contract.timestamps import datetime_of
 from services.domain.fingerprint import open_key
 from services.domain.severity import Severity
@@ -157,11 +156,6 @@ class TransitionWorker:
                     alert_id=outcome.change.alert.id if outcome.change else None,
                 )
         self._metrics.transitions(delays)
-
-
-def tenant_of_transition(record: Record) -> str:
-    """Return whose a record of the topic `alerts` is."""
-    return tenant_in(record.value, AlertTransition)
 
 
 def transition_of(

@@ -8,7 +8,6 @@ import structlog
 from services.chassis.clock import Clock
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import in_trace_of
-from services.contract.record_tenants import tenant_in
 from services.domain.canary import CANARY_SERVICE
 from services.domain.severity import Severity
 from services.domain.trace_context import traceparent_of
@@ -17,7 +16,6 @@ from services.notifier.core.routing import Routes, RoutingReason
 from services.notifier.messages import UnreadableNotificationError, decode_canary, decode_notification
 from services.notifier.metrics import Metrics
 from services.notifier.ports import DeliveryPlans, PlannedNotification
-from tocsin.notifications.v1.notification_pb2 import Notification
 
 log = structlog.get_logger()
 
@@ -111,8 +109,3 @@ class NotificationIntake:
             self._metrics.unknown_receiver()
             log.warning("receiver_unknown", receiver=receiver, notification=str(notification.notification_id))
         return channels, RoutingReason.RECEIVERS if channels else RoutingReason.UNKNOWN_RECEIVERS
-
-
-def tenant_of_notification(record: Record) -> str:
-    """Return whose a record of the topic `notifications` is."""
-    return tenant_in(record.value, Notification)

@@ -13,6 +13,7 @@ from services.chassis.failures import StoreUnavailable
 from services.chassis.kafka import Record, UnreadableRecordError
 from services.chassis.telemetry import exposition, telemetry
 from services.chassis.tenants import PerTenant
+from services.contract.record_tenants import tenant_reader
 from services.manager.adapters.broadcasters import RuleBroadcaster
 from services.manager.adapters.catalog_cache import CatalogCache
 from services.manager.adapters.silence_cache import SilenceCache
@@ -24,7 +25,7 @@ from services.manager.core.transitions import ReceivedTransition
 from services.manager.metrics import Metrics
 from services.manager.worker.incidents import IncidentWorker
 from services.manager.worker.labels import TransitionLabels
-from services.manager.worker.transitions import TransitionWorker, tenant_of_transition
+from services.manager.worker.transitions import TransitionWorker
 from tests.fakes.clock import FakeClock
 from tests.fakes.incidents import FixedRouting
 from tests.fakes.manager import MemoryStore
@@ -277,7 +278,7 @@ async def test_a_tenant_with_few_transitions_does_not_wait_for_one_with_many(wor
     await world.worker.handle([*of("many", *many), *of("few", few)])
     # In the order in which they have written something.
     assert list(world.store.tenants) == ["default", "few", "many"]
-    assert [tenant_of_transition(each) for each in of("few", few)] == ["few"]
+    assert [tenant_reader(AlertTransition)(each) for each in of("few", few)] == ["few"]
 
 
 async def test_each_tenants_transitions_are_processed_by_themselves(world: World) -> None:
