@@ -20,23 +20,17 @@ from services.evaluator.core.records import (
     TransitionState,
 )
 from services.evaluator.core.rules import RuleSet
-from services.evaluator.core.window import reading_history
 from services.evaluator.core.window.checkpoint import Checkpoint, SnapshotName, decode_checkpoint
 from services.evaluator.core.window.snapshot import StageSnapshot
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import Partial, PartialFetch
-from services.evaluator.worker import snapshots
 from services.evaluator.worker.window import WindowWorker
 from tests.fakes.clock import FakeClock
 from tests.fakes.evaluator import NOW, MemoryAlerts, MemoryPartials, MemoryRules, MemorySnapshots, MemoryStates
 from tests.unit.evaluator.pipeline import rule
 from tests.unit.evaluator.test_window_worker import AT_ONCE
 
-
-@pytest.fixture(autouse=True)
-def _always_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading_history, "_MAX_AGE_NS", -1)
-    monkeypatch.setattr(snapshots, "_PAUSE_SECONDS", 0.0)
+pytestmark = pytest.mark.usefixtures("snapshots_always_due")
 
 
 class Crash(BaseException):

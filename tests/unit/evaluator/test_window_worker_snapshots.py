@@ -21,11 +21,7 @@ from services.evaluator.core.window.snapshot import StageSnapshot
 from services.evaluator.worker import snapshots
 from tests.unit.evaluator.test_window_worker import ASSIGNED, Loop, flush
 
-
-@pytest.fixture(autouse=True)
-def _always_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading_history, "_MAX_AGE_NS", -1)
-    monkeypatch.setattr(snapshots, "_PAUSE_SECONDS", 0.0)
+pytestmark = pytest.mark.usefixtures("snapshots_always_due")
 
 
 @pytest.fixture
