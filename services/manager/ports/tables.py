@@ -166,7 +166,7 @@ class TraceTable(Protocol):
     """When services first logged in traces that are not counted yet."""
 
     async def count(self) -> int:
-        """Return the number of sightings."""
+        """Return the number of sightings; of all transactions that count, this one is alone until it ends."""
 
     async def upsert(self, sightings: Sequence[TraceSighting], now: datetime) -> None:
         """Write sightings that are reported now; of one service in one trace the earliest time stays."""
@@ -182,7 +182,7 @@ class ChangeTable(Protocol):
         """Insert a change."""
 
     async def count(self, limit: int) -> int:
-        """Return the number of changes, or the limit when there are more."""
+        """Return the number of changes, up to the limit; of all that count, this transaction is alone until it ends."""
 
 
 class SilenceTable(Protocol):

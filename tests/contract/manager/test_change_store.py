@@ -1,5 +1,6 @@
 """What the manager relies on from the store of changes of services, in memory and in PostgreSQL alike."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -73,6 +74,15 @@ class ChangeContract(ABC):
                     break
                 page = Page(size=3, after=(rows[2].time.isoformat(), rows[2].id))
             assert found == expected
+
+    async def test_of_many_that_count_at_once_only_as_many_insert_as_there_is_room_for(self, stored: Stored) -> None:
+        async def insert(change: ServiceChange) -> None:
+            async with stored.store.transaction() as transaction:
+                if await transaction.changes.count(3) < 3:
+                    await transaction.changes.insert(change)
+
+        await asyncio.gather(*map(insert, CHANGES))
+        assert len(await stored.changes.list_page(ChangeFilter(), Page(size=len(CHANGES)))) == 3
 
     async def test_changes_of_some_services_between_two_times_are_found(self, stored: Stored) -> None:
         async with stored.store.transaction() as transaction:

@@ -114,6 +114,16 @@ class LearnedContract(ABC):
         rest = await stored.taken(before=1)
         assert {each[1] for found in (*taken[8:], rest) for each in found or ()} == {"a", "b", "c"}
 
+    async def test_of_many_that_count_at_once_only_as_many_write_as_there_is_room_for(self, stored: Stored) -> None:
+        async def report(trace: int) -> None:
+            async with stored.store.transaction() as transaction:
+                if await transaction.traces.count() < 3:
+                    await transaction.traces.upsert([sighting(trace, "web")], NOW)
+
+        await asyncio.gather(*map(report, range(8)))
+        async with stored.store.transaction() as transaction:
+            assert await transaction.traces.count() == 3
+
     async def test_the_catalog_follows_the_learned_edges(self, stored: Stored) -> None:
         cache = CatalogCache(stored.catalog)
         await cache.refresh()

@@ -50,6 +50,8 @@ _DELETE = """
 DELETE FROM learned_edges WHERE tenant = $1 AND (service, depends_on) IN (
     SELECT service, depends_on FROM unnest($2::text[], $3::text[]) AS deleted (service, depends_on))
 """
+# A statement of its own before the count, which sees what the transaction before committed.
+_LOCK_SIGHTINGS = "SELECT pg_advisory_xact_lock(hashtextextended('trace_sightings ' || $1, 0))"
 _COUNT_SIGHTINGS = "SELECT count(*) FROM trace_sightings WHERE tenant = $1"
 # All transactions take these rows in one order, so that none waits for another in a circle.
 _UPSERT_SIGHTINGS = """
@@ -115,6 +117,7 @@ class PostgresTraces:
         self._connection = connection
 
     async def count(self) -> int:
+        await self._connection.execute(_LOCK_SIGHTINGS, current_tenant())
         return int(await self._connection.fetchval(_COUNT_SIGHTINGS, current_tenant()))
 
     async def upsert(self, sightings: Sequence[TraceSighting], now: datetime) -> None:

@@ -14,6 +14,8 @@ from services.manager.ports.readers import Page
 
 _COLUMNS = "id, service, kind, version, actor, link, change_time, create_time"
 _INSERT = f"INSERT INTO service_changes (tenant, {_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"  # noqa: S608
+# A statement of its own before the count, which sees what the transaction before committed.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('service_changes ' || $1, 0))"
 _COUNT = "SELECT count(*) FROM (SELECT FROM service_changes WHERE tenant = $1 LIMIT $2) AS first"
 # The newest of very many: nobody is shown as much.
 _SELECT_RELATED = f"""
@@ -44,6 +46,7 @@ class PostgresChanges:
         )
 
     async def count(self, limit: int) -> int:
+        await self._connection.execute(_LOCK, current_tenant())
         return int(await self._connection.fetchval(_COUNT, current_tenant(), limit))
 
     async def list_between(
