@@ -4,17 +4,18 @@ import dataclasses
 import os
 import random
 import socket
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-# Below the range from which Linux takes the ports of outgoing connections, so that a port found free stays free until
-# somebody listens on it.
-_FREE_FROM, _FREE_TO = 20_000, 32_000
+# Below the range from which Linux takes the ports of outgoing connections (32,768), so that a port found free stays
+# free until somebody listens on it.
+_FREE = range(22_700, 30_000)
+# A node of a Redis cluster listens on a second port too, which is so much higher: none of these is found alone.
+_CLUSTER_BUS = 10_000
+_FREE_WITH_BUS = range(20_000, 22_700)
+_BLOCK = 20
 _MAX_PORT = 65_535
-# What was found free last is not found again: whoever asked may not listen yet.
-_recent: "deque[int]" = deque(maxlen=1000)
 
 _VARIABLE = "TOCSIN_PORT_"
 _PORTS_OF = {
@@ -94,25 +95,69 @@ class Ports:
 
     @classmethod
     def free(cls) -> Self:
-        """Return different ports on which nobody listens at this moment."""
+        """Return ports on which nobody listens now, and which no process finds while this one lives."""
         names = [field.name for field in dataclasses.fields(cls)]
         return cls(**dict(zip(names, free_ports(len(names)), strict=True)))
 
 
+class FreePorts:
+    """Ports of a range on which nobody listens, of which each is found once while the process lives that found it.
+
+    A process reserves some at a time, by the name of an abstract Unix socket: one process has it, within the network
+    namespace that has the ports, and the kernel gives it back when the process ends. No file can be left over, or made
+    by another user before.
+    """
+
+    def __init__(self, ports: range, *, further: Iterable[int] = ()) -> None:
+        self._ports = ports
+        self._offsets = (0, *further)
+        self._reserved: list[int] = []
+        # What a process has reserved is not its child's.
+        os.register_at_fork(after_in_child=self._reserved.clear)
+
+    def find(self, count: int) -> list[int]:
+        """Return so many ports; raise OSError when there are no more."""
+        found: list[int] = []
+        while len(found) < count:
+            if not self._reserved:
+                self._reserved.extend(_reserve(self._ports))
+            port = self._reserved.pop()
+            if all(is_free(port + offset) for offset in self._offsets):
+                found.append(port)
+        return found
+
+
+def _reserve(ports: range) -> range:
+    """Reserve some of these ports until the process ends."""
+    starts = ports[::_BLOCK]
+    for start in random.sample(starts, k=len(starts)):
+        holder = socket.socket(socket.AF_UNIX)
+        try:
+            holder.bind(f"\0tocsin-ports-{start}")
+        except OSError:
+            holder.close()
+        else:
+            holder.detach()
+            return range(start, min(start + _BLOCK, ports.stop))
+    raise OSError(f"running processes have reserved all ports from {ports.start} to {ports.stop - 1}")
+
+
+_free = FreePorts(_FREE)
+_free_with_bus = FreePorts(_FREE_WITH_BUS, further=(_CLUSTER_BUS,))
+
+
 def free_ports(count: int) -> list[int]:
-    """Return so many different ports on which nobody listens now, and none that was returned shortly before."""
-    free: list[int] = []
-    for candidate in random.sample(range(_FREE_FROM, _FREE_TO), k=_FREE_TO - _FREE_FROM):
-        if len(free) == count:
-            break
-        if candidate not in _recent and is_free(candidate):
-            free.append(candidate)
-    _recent.extend(free)
-    return free
+    """Return so many ports on which nobody listens now, and which no process finds while this one lives."""
+    return _free.find(count)
+
+
+def free_cluster_ports(count: int) -> list[int]:
+    """Return such ports for nodes of a Redis cluster: nobody listens on their second ports, either."""
+    return _free_with_bus.find(count)
 
 
 def free_port() -> int:
-    """Return a port on which nobody listens at this moment."""
+    """Return one of `free_ports`."""
     return free_ports(1)[0]
 
 

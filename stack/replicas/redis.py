@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stack.ports import free_ports, is_free
+from stack.ports import free_cluster_ports, free_ports
 from stack.processes import Processes
 from stack.program import ProgramSpec, StartError
 from stack.redis import redis_binary
@@ -19,7 +19,6 @@ _SENTINELS = ("sentinel-1", "sentinel-2", "sentinel-3")
 _NODES = tuple(f"redis-node-{number}" for number in range(1, 7))
 # How long a server does not answer until the others hold it for dead.
 _DOWN_AFTER_MS = 1_000
-_BUS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,9 +146,7 @@ class RedisCluster:
         self._processes = processes
         self._starter = starter
         self._access = access or RedisAccess()
-        # Nodes meet on a second port, which is this much higher.
-        free = [port for port in free_ports(10 * len(_NODES)) if is_free(port + _BUS)]
-        self._ports = dict(zip(_NODES, free, strict=False))
+        self._ports = dict(zip(_NODES, free_cluster_ports(len(_NODES)), strict=True))
 
     @property
     def address(self) -> str:
