@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from services.chassis import telemetry
+from services.chassis.pem import is_key_of, read_certificates, read_private_key
 
 _CERTIFICATE, _CA, _KEY = "_certificate", "_ca", "_key"
 _OWN_AUTHORITY = "tls_ca"
@@ -41,16 +39,16 @@ class WatchedCertificate:
             version = tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in map(Path.stat, self.paths))
             if version != self._version:
                 self._expires, self._version = self._read(), version
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
+        except (OSError, ValueError):
             pass
         return self._expires
 
     def _read(self) -> datetime:
         found, *keys = (path.read_bytes() for path in self.paths)
-        certificates = x509.load_pem_x509_certificates(found)
+        certificates = read_certificates(found)
         ends = [each.not_valid_after_utc for each in certificates]
         if not self.setting.endswith(_CA):
-            if any(load_pem_private_key(key, None).public_key() != certificates[0].public_key() for key in keys):
+            if not all(is_key_of(read_private_key(key), certificates[0]) for key in keys):
                 raise ValueError("the key is not the certificate's")
             return ends[0]
         return min(ends) if self.setting == _OWN_AUTHORITY else max(ends)

@@ -1,24 +1,11 @@
-"""Health: one object that grpc.health.v1 and GET /health report; and the admin port with /health and /metrics.
+"""Health: one object that grpc.health.v1 and GET /health report."""
 
-/health is for everybody and has states only. /health/reasons, which Envoy does not pass on, says why.
-"""
-
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 
 import structlog
-from aiohttp import web
-
-from services.chassis import telemetry
-from services.chassis.peers import certificate_identity, service_identity
-from services.chassis.settings import ProcessSettings, split_address
-from services.chassis.tls import TlsFiles, server_context
 
 log = structlog.get_logger()
-
-_METRICS_READERS = frozenset(map(service_identity, ("prometheus", "gateway")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,54 +115,3 @@ class Health:
     def _notify(self) -> None:
         for subscriber in self._subscribers:
             subscriber()
-
-
-@asynccontextmanager
-async def admin_server(process: ProcessSettings, health: Health) -> AsyncIterator[int]:
-    """Serve /metrics and /health until the end of the block; yield the port. With TLS, /metrics is for its readers."""
-    app = web.Application()
-    app.add_routes(
-        [
-            web.get("/metrics", _get_metrics),
-            web.get("/health", _get_health(health, has_reasons=False)),
-            web.get("/health/reasons", _get_health(health, has_reasons=True)),
-        ]
-    )
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        host, port = split_address(process.admin_listen)
-        context = server_context(TlsFiles(process.tls)) if process.tls.is_on else None
-        await web.TCPSite(runner, host, port, ssl_context=context).start()
-        if process.plaintext_admin_listen:
-            log.warning("plaintext_accepted", listen=process.plaintext_admin_listen)
-            await web.TCPSite(runner, *split_address(process.plaintext_admin_listen)).start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
-
-
-async def _get_metrics(request: web.Request) -> web.Response:
-    if request.secure and not _reads_metrics(request):
-        raise web.HTTPForbidden(text="metrics are for the certificates of prometheus and gateway\n")
-    body, content_type = telemetry.exposition()
-    return web.Response(body=body, headers={"Content-Type": content_type})
-
-
-def _reads_metrics(request: web.Request) -> bool:
-    certificate = request.transport.get_extra_info("peercert") if request.transport else None
-    return certificate_identity(certificate) in _METRICS_READERS
-
-
-def _get_health(health: Health, *, has_reasons: bool) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def get_health(request: web.Request) -> web.Response:
-        if has_reasons and request.secure and not _reads_metrics(request):
-            raise web.HTTPForbidden(text="reasons are for the certificates of prometheus and gateway\n")
-        snapshot = health.snapshot()
-        status = HTTPStatus.OK if snapshot.is_serving else HTTPStatus.SERVICE_UNAVAILABLE
-        body = {"service": snapshot.service, "status": snapshot.status, "dependencies": snapshot.dependencies}
-        if has_reasons:
-            body["reasons"] = snapshot.reasons
-        return web.json_response(body, status=status)
-
-    return get_health

@@ -13,11 +13,8 @@ from typing import TypeVar
 
 import grpc
 import structlog
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from services.chassis.pem import is_key_of, read_certificates, read_private_key
 from services.chassis.settings import SettingsError, TlsSettings
 
 log = structlog.get_logger()
@@ -80,10 +77,10 @@ class TlsFiles:
 
     def _read(self) -> TlsMaterial:
         certificate, key, ca = (path.read_bytes() for path in self._paths)
-        chain = self._parsed(0, "certificate", x509.load_pem_x509_certificates, certificate)
-        private = self._parsed(1, "key without a password", _private_key, key)
-        self._parsed(2, "certificate", x509.load_pem_x509_certificates, ca)
-        if chain[0].public_key() != private.public_key():
+        chain = self._parsed(0, "certificate", read_certificates, certificate)
+        private = self._parsed(1, "key without a password", read_private_key, key)
+        self._parsed(2, "certificate", read_certificates, ca)
+        if not is_key_of(private, chain[0]):
             raise ValueError(
                 f"{self._paths[1]}: expected the key of the certificate in {self._paths[0]}, found another"
             )
@@ -97,7 +94,7 @@ class TlsFiles:
     def _parsed(self, index: int, what: str, parse: Callable[[bytes], _T], data: bytes) -> _T:
         try:
             return parse(data)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+        except ValueError:
             raise ValueError(f"{self._paths[index]}: found no {what} in PEM") from None
 
 
@@ -152,7 +149,3 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
 
 def _configuration(material: TlsMaterial) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration([(material.key, material.certificate)], material.ca)
-
-
-def _private_key(data: bytes) -> PrivateKeyTypes:
-    return load_pem_private_key(data, None)

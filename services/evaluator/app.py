@@ -12,10 +12,11 @@ import grpc
 from services.access.audit import TopicAuditSink
 from services.access.guarding import guarding
 from services.access.key_snapshot import KeySnapshots, ManagerKeySource
+from services.chassis.admin_server import admin_server
 from services.chassis.clock import SystemClock
 from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import grpc_server
-from services.chassis.health import Health, admin_server
+from services.chassis.health import Health
 from services.chassis.kafka import Consumer, DeadLetterPublisher, Producer, partition_count, producer
 from services.chassis.lifecycle import serving
 from services.chassis.loops import Loop, background, looping

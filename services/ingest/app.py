@@ -6,10 +6,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from services.access.audit import TopicAuditSink
 from services.access.guarding import guarding
 from services.access.key_snapshot import KeySnapshots, ManagerKeySource
+from services.chassis.admin_server import admin_server
 from services.chassis.clock import SystemClock
 from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import grpc_server
-from services.chassis.health import Health, admin_server
+from services.chassis.health import Health
 from services.chassis.kafka import producer
 from services.chassis.lifecycle import serving
 from services.contract.public_services import PUBLIC_SERVICES

@@ -13,11 +13,12 @@ import structlog
 from services.access.audit import TopicAuditSink
 from services.access.guarding import guarding
 from services.access.key_snapshot import KeySnapshots, ManagerKeySource
+from services.chassis.admin_server import admin_server
 from services.chassis.backoff import Backoff
 from services.chassis.breaker import Breaker, BreakerState
 from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import grpc_server
-from services.chassis.health import Health, admin_server
+from services.chassis.health import Health
 from services.chassis.kafka import DeadLetterPublisher, consuming, producer
 from services.chassis.lifecycle import serving
 from services.chassis.loops import Loop, background, looping

@@ -10,9 +10,10 @@ from pathlib import Path
 from services.access.audit import AuditLog, auditing
 from services.access.guarding import guarding
 from services.access.methods import own_methods
+from services.chassis.admin_server import admin_server
 from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import grpc_server
-from services.chassis.health import Health, admin_server
+from services.chassis.health import Health
 from services.chassis.kafka import DeadLetterPublisher, consuming, producer
 from services.chassis.lifecycle import serving
 from services.chassis.loops import Loop, looping

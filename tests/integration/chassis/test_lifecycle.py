@@ -26,7 +26,8 @@ from services.chassis.imports import uncollected_imports
 
 with uncollected_imports():
     from services.chassis.grpc_server import grpc_server
-    from services.chassis.health import Health, admin_server
+    from services.chassis.admin_server import admin_server
+    from services.chassis.health import Health
     from services.chassis.lifecycle import main, serving
     from services.chassis.loops import background
     from services.chassis.settings import ProcessSettings, part, setting

@@ -15,10 +15,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.access.audit import address_of
 from services.chassis import telemetry
+from services.chassis.admin_server import admin_server
 from services.chassis.callers import Caller, IncomingCall
 from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import Mount, RunningServer, grpc_server
-from services.chassis.health import Health, admin_server
+from services.chassis.health import Health
 from services.chassis.peers import peer_identity, service_identity
 from services.chassis.settings import ProcessSettings, SettingsError
 from stack.certificate_requests import CertificateFiles
