@@ -1,11 +1,11 @@
 """Fairness between tenants: how much later one tenant's alerts come while another one floods the system.
 
 `python -m bench.fairness` starts a secure system of its own with two tenants and stops it afterwards; this takes about
-four minutes. Tenant `steady` sends 2,000 events a second and lets alerts fire one after the other. Beside it the
-tenant `flood` sends events as fast as it can, has 300 rules, has 10,000 groups, and lets 200 alerts a second fire, each
-in turn and all together; before each of them `steady` is measured alone. Another flood, `storm`, is measured when it is
-asked for: 1,000 alerts a second, more than the manager takes. `--no-limits` leaves out the limits of the tenant that
-floods.
+five minutes. Tenant `steady` sends 2,000 events a second and lets alerts fire one after the other. Beside it the
+tenant `flood` sends events as fast as it can, has 300 rules, edits a rule again and again, has 10,000 groups, and lets
+200 alerts a second fire, each in turn and all together; before each of them `steady` is measured alone. Another flood,
+`storm`, is measured when it is asked for: 1,000 alerts a second, more than the manager takes. `--no-limits` leaves out
+the limits of the tenant that floods.
 
 Measured are the delays from hop to hop: the deciding event, the alert and the notification on Kafka (by the time that
 Kafka gave the records), the message at the sink.
@@ -47,7 +47,11 @@ from tocsin.routing.v1.routing_service_pb2 import SetRoutingRequest
 from tocsin.routing.v1.routing_service_pb2_grpc import RoutingServiceStub
 from tocsin.routing.v1.routing_tree_pb2 import Route, RoutingTree
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
-from tocsin.rules.v1.alert_rule_service_pb2 import CreateAlertRuleRequest
+from tocsin.rules.v1.alert_rule_service_pb2 import (
+    CreateAlertRuleRequest,
+    ListAlertRulesRequest,
+    UpdateAlertRuleRequest,
+)
 from tocsin.rules.v1.alert_rule_service_pb2_grpc import AlertRuleServiceStub
 
 # Seconds by probe, and that by what was waited for.
@@ -104,12 +108,15 @@ FLOODS: Mapping[str, Flood] = {
             _rule(f"rule {number}", f'message.contains("word-{number}")', "count > 1000000") for number in range(_RULES)
         ],
     ),
+    "edits": Flood(rate=10_000, size=500, rules=[_rule("edited", "level == WARN", "count > 1000000")]),
     "groups": Flood(rate=10_000, size=500, rules=[_rule("groups", "level == INFO", "count > 1000000")]),
     "notifications": Flood(rate=200, size=20, rules=[_rule("alerts", "level == FATAL", "count >= threshold")]),
     "storm": Flood(rate=1000, size=100, rules=[_rule("storm", "level == FATAL", "count >= threshold")]),
 }
 # More alerts a second than the manager takes, and not among the floods that are measured unless asked for.
 _STORM = "storm"
+# The flood that edits its rule meanwhile, and how often.
+_EDITING, _EDIT_S = "edits", 0.5
 # The floods of which each event lets an alert fire.
 _FIRING = ("notifications", _STORM)
 _USUAL = [kind for kind in FLOODS if kind != _STORM]
@@ -147,7 +154,8 @@ def send_flood(kind: str, target: str, credentials: Credentials, seconds: float)
     is_new_each_time = kind in _FIRING
     prepared = [] if is_new_each_time else [IngestBatchRequest(events=next(source)) for _ in range(40)]
     flood, ends = FLOODS[kind], time.monotonic() + seconds
-    with _channel(target, credentials) as channel, ThreadPoolExecutor(4 if flood.rate is None else 1) as pool:
+    with _channel(target, credentials) as channel, ThreadPoolExecutor(5) as pool:
+        edits = pool.submit(_edit_rules, channel, ends) if kind == _EDITING else None
         stub = LogIngestServiceStub(channel)
 
         def send(first: int) -> None:
@@ -164,6 +172,21 @@ def send_flood(kind: str, target: str, credentials: Credentials, seconds: float)
                     time.sleep(0.01)
 
         list(pool.map(send, range(4 if flood.rate is None else 1)))
+        if edits:
+            edits.result()
+
+
+def _edit_rules(channel: grpc.Channel, ends: float) -> None:
+    """Let the tenant's rules select something else, again and again."""
+    stub = AlertRuleServiceStub(channel)
+    rules = stub.ListAlertRules(ListAlertRulesRequest(), timeout=10).alert_rules
+    for number in count():
+        for each in rules:
+            if time.monotonic() >= ends:
+                return
+            edited = AlertRule(filter=f'{each.filter} && host != "{number}"')
+            stub.UpdateAlertRule(UpdateAlertRuleRequest(id=each.id, alert_rule=edited), timeout=10)
+            time.sleep(_EDIT_S)
 
 
 def _channel(target: str, credentials: Credentials) -> grpc.Channel:

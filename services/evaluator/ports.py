@@ -28,6 +28,8 @@ class LogFetch:
     """The result of one fetch of `log-events`."""
 
     rebalance: Rebalance
+    # As Kafka gave them, and what was read of them.
+    records: tuple[Record, ...]
     events: EventBatch
     unreadable: tuple[UnreadableRecord, ...] = ()
 
@@ -91,6 +93,10 @@ class LogSource(PartitionReader, Protocol):
 
     async def fetch(self, limit: int, timeout_s: float, *, fill: bool) -> LogFetch:
         """Return as soon as there is a record, or after `timeout_s`; with `fill`, after `limit` records."""
+        ...
+
+    async def decode(self, records: Sequence[Record]) -> EventBatch:
+        """Decode records that were fetched before."""
         ...
 
     async def end_offsets(self, partitions: Sequence[int]) -> Mapping[int, int]:

@@ -17,6 +17,7 @@ from services.evaluator.adapters.window_snapshots_wire import (
     joined_parts,
     part_values,
 )
+from services.evaluator.core.match.events import EventBatch
 from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.records import (
     Group,
@@ -96,7 +97,7 @@ class MemoryLog:
         self.limits.append(limit)
         assert timeout_s >= 0
         self.asked.append((timeout_s, fill))
-        empty = LogFetch(rebalance=Rebalance(), events=LogDecoder().decode([])[0])
+        empty = LogFetch(rebalance=Rebalance(), records=(), events=LogDecoder().decode([])[0])
         return self.fetches.popleft() if self.fetches else empty
 
     async def commit(self, offsets: Sequence[CommittedOffset]) -> bool:
@@ -106,6 +107,9 @@ class MemoryLog:
 
     async def rewind(self, partition: int, offset: int) -> None:
         self.rewinds.append((partition, offset))
+
+    async def decode(self, records: Sequence[Record]) -> EventBatch:
+        return LogDecoder().decode(records)[0]
 
     async def end_offsets(self, partitions: Sequence[int]) -> Mapping[int, int]:
         return {each: self.ends[each] for each in partitions if each in self.ends}

@@ -37,7 +37,11 @@ class KafkaLogSource:
         rebalance, records = await self._consumer.fetch(limit, timeout_s, fill=fill)
         records.sort(key=lambda record: (record.partition, record.offset))
         events, unreadable = await asyncio.to_thread(self._decoder.decode, records)
-        return LogFetch(rebalance=rebalance, events=events, unreadable=unreadable)
+        return LogFetch(rebalance=rebalance, records=tuple(records), events=events, unreadable=unreadable)
+
+    async def decode(self, records: Sequence[Record]) -> EventBatch:
+        events, _ = await asyncio.to_thread(self._decoder.decode, records)
+        return events
 
     async def commit(self, offsets: Sequence[CommittedOffset]) -> bool:
         return await self._consumer.commit(offsets)

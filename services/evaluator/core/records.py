@@ -86,6 +86,11 @@ class RowKey(NamedTuple):
     pane_ns: int
 
     @property
+    def selection(self) -> tuple[str, int]:
+        """What is counted, wherever it is."""
+        return self.rule_id, self.selection_revision
+
+    @property
     def is_closing(self) -> bool:
         """Whether the row counts the events of which some rule's window closes at its time, each event once."""
         return self.rule_id == _CLOSING and self.is_totals
@@ -101,9 +106,9 @@ def totals_key(bucketing_id: str, group: Group, pane_ns: int) -> RowKey:
     return RowKey(bucketing_id, _TOTALS, group, pane_ns)
 
 
-def closing_key(closes_ns: int) -> RowKey:
-    """Return the key of the events that are late for some rule once the watermark has reached this moment."""
-    return totals_key(_CLOSING, (), closes_ns)
+def closing_key(closes_ns: int, tenant: str = SOLE_TENANT) -> RowKey:
+    """Return the key of a tenant's events that are late for some rule once the watermark has reached this moment."""
+    return totals_key(_CLOSING, () if tenant == SOLE_TENANT else (tenant,), closes_ns)
 
 
 class Sample(NamedTuple):

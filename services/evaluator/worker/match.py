@@ -28,9 +28,10 @@ from services.evaluator.core.match.sent_block import SentBlock, encode_sent, sen
 from services.evaluator.core.match.traces import Sampled, SampledTraces, sample_traces
 from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.records import moment_ns
-from services.evaluator.core.rules import CompiledRule, RuleSet
+from services.evaluator.core.rules import RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import DeadLetters, LogFetch, LogSource, PartialSink, Rules, UnreadableRecord
+from services.evaluator.worker.kept_records import KeptRecords, match_kept
 from services.evaluator.worker.rule_supervisor import RuleSupervisor
 from services.evaluator.worker.stage_worker import StageWorker
 
@@ -42,6 +43,8 @@ _MAX_LINKS = 32
 # would cost more.
 _COMMIT_SECONDS = 1.0
 _MANY_ROWS = 5_000
+# A rule that is new is counted from the start of the current blocks, whose records are kept for that up to this size.
+_MAX_KEPT_BYTES = 64 << 20
 # Where one rule after the other is written, the current blocks begin again only so often.
 _BEGIN_AGAIN_SECONDS = 5.0
 
@@ -91,6 +94,7 @@ class MatchWorker(StageWorker):
         self._cpu_clock = cpu_clock
         self._backoff = backoff
         self._sources: dict[int, SourcePartition] = {}
+        self._kept = KeptRecords(_MAX_KEPT_BYTES)
         self._committed: dict[int, CommittedOffset] = {}
         # What could be committed: as of the last flush that was delivered.
         self._delivered: dict[int, CommittedOffset] = {}
@@ -111,7 +115,6 @@ class MatchWorker(StageWorker):
         self._rules_in_use: RuleSet | None = None
         self._begin_again_at = float("-inf")
         self._compiling: asyncio.Task[Callable[[], None]] | None = None
-        self._logged_failures: dict[str, CompiledRule] = {}
         self._logged_expressions: set[str] = set()
 
     async def turn(self) -> None:
@@ -122,7 +125,7 @@ class MatchWorker(StageWorker):
         started_s = self._cpu_clock()
         self._apply(fetched.rebalance)
         await self._dead_letter(fetched.unreadable)
-        await self._match(fetched.events)
+        await self._match(fetched)
         if self._clock.monotonic() >= min(self._flush_at, self._early_flush_at):
             await self._flush_early()
         rows = await self._flush() if self._clock.monotonic() >= self._flush_at else None
@@ -154,11 +157,25 @@ class MatchWorker(StageWorker):
         )
         if swap is RuleSwap.KEEP:
             return
-        self._rules_in_use = rules
-        if swap is RuleSwap.BEGIN_AGAIN:
+        before, self._rules_in_use = self._rules_in_use, rules
+        if before and swap is RuleSwap.BEGIN_AGAIN:
             self._begin_again_at = now + _BEGIN_AGAIN_SECONDS
             log.info("blocks_begun_again", rules_revision=rules.revision)
+            await self._begin_again_with(rules, rules.tenants_selecting_more(before))
+
+    async def _begin_again_with(self, rules: RuleSet, tenants: frozenset[str]) -> None:
+        """Begin the current blocks again: where their records are kept what these tenants have of them, else all."""
+        records = self._kept.of_tenants(tenants, self._sources)
+        if records is None:
             await self._rewind()
+            return
+        self._supervisor.use(rules)
+        selected = await match_kept(
+            records, rules, tenants, self._sources, source=self._source, supervisor=self._supervisor
+        )
+        for rule_id in [compiled.rule.id for tenant in tenants for compiled in rules.tenants[tenant]]:
+            del self._selected[rule_id]
+        self._selected.update(selected)
 
     async def _fetch(self) -> LogFetch:
         pause_s = min(self._flush_at, self._early_flush_at) - self._clock.monotonic()
@@ -173,6 +190,7 @@ class MatchWorker(StageWorker):
         for partition in rebalance.revoked:
             self._sources.pop(partition, None)
             self._delivered.pop(partition, None)
+            self._kept.forget(partition)
         for committed in rebalance.assigned:
             self._sources[committed.partition] = self._resumed(committed)
             self._committed[committed.partition] = committed
@@ -212,10 +230,14 @@ class MatchWorker(StageWorker):
             )
         return True
 
-    async def _match(self, events: EventBatch) -> None:
-        rules = self._rules_in_use
+    async def _match(self, fetched: LogFetch) -> None:
+        events, rules = fetched.events, self._rules_in_use
         if rules is None or not events.records or not self._sources:
             return
+        if len(rules.tenants) > 1:
+            self._kept.add(fetched.records, events.records)
+        else:
+            self._kept.clear()
         started = self._clock.monotonic()
         self._busy_at.update(dict.fromkeys(busy_partitions(events), started))
         await self._compile_beside(rules)
@@ -224,8 +246,6 @@ class MatchWorker(StageWorker):
         match = partial(match_events, events, rules, self._sources, self._supervisor.set_aside, clock)
         (matched, cpu), traced = await asyncio.to_thread(self._match_and_sample, match, events)
         self._traces.add(traced)
-        for compiled, error in matched.failed.items():
-            self._report_failure(compiled, error)
         self._report_over_step_limit(events.columns.over_step_limit)
         for source in self._sources.values():
             source.skip_sent()
@@ -252,13 +272,6 @@ class MatchWorker(StageWorker):
             self._compiling = None
         if self._compiling is None and rules.plan.needs_compiling:
             self._compiling = asyncio.create_task(asyncio.to_thread(rules.plan.compile), name="compile patterns")
-
-    def _report_failure(self, compiled: CompiledRule, error: Exception) -> None:
-        """Count each failure of a rule; log the first of each revision."""
-        self._metrics.rule_failed()
-        if self._logged_failures.get(compiled.rule.id) is not compiled:
-            self._logged_failures[compiled.rule.id] = compiled
-            log.error("rule_failed", rule_id=compiled.rule.id, rule=compiled.rule.name, exc_info=error)
 
     def _report_over_step_limit(self, events: Mapping[str, int]) -> None:
         """Count the events on which an expression gave up; log the first of each expression."""
@@ -310,6 +323,7 @@ class MatchWorker(StageWorker):
         self._metrics.rules_evaluated(selected, self._clock.now())
         for source in self._sources.values():
             source.mark_counted()
+            self._kept.drop_before(source.partition, source.commit_offset)
             self._delivered[source.partition] = self._sent(source)
         has_ended = any(each.offset > self._committed[partition].offset for partition, each in self._delivered.items())
         if has_ended or rows.written > _MANY_ROWS:
@@ -372,5 +386,6 @@ class MatchWorker(StageWorker):
         self._selected.clear()
         for partition, source in self._sources.items():
             offset = self._committed[partition].offset
+            self._kept.forget(partition)
             self._sources[partition] = source.again(offset)
             await self._source.rewind(partition, offset)

@@ -38,6 +38,7 @@ class RuleSupervisor:
         self._budget = budget
         self._health = RuleHealth()
         self._versions: Mapping[RuleVersion, CompiledRule] = {}
+        self._logged_failures: dict[str, CompiledRule] = {}
         self._rules: RuleSet | None = None
         self._refused: Mapping[str, SetAsideRule] = {}
         self._decided_at = float("-inf")
@@ -86,9 +87,18 @@ class RuleSupervisor:
         """Take into account what a fetch took (seconds of the wall clock, and of CPU), and which rules failed."""
         self._busy += busy
         self._cpu += cpu
-        self._health = self._health.fetched([_version(compiled) for compiled in outcome.failed])
+        self.failed(outcome)
         if is_measured:
             self._measure(outcome, cpu)
+
+    def failed(self, outcome: MatchOutcome) -> None:
+        """Take into account which rules failed: count each failure, and log the first of each revision."""
+        self._health = self._health.fetched([_version(compiled) for compiled in outcome.failed])
+        for compiled, error in outcome.failed.items():
+            self._metrics.rule_failed()
+            if self._logged_failures.get(compiled.rule.id) is not compiled:
+                self._logged_failures[compiled.rule.id] = compiled
+                log.error("rule_failed", rule_id=compiled.rule.id, rule=compiled.rule.name, exc_info=error)
 
     def _measure(self, outcome: MatchOutcome, cpu: float) -> None:
         now = self._clock.monotonic()

@@ -70,7 +70,9 @@ class Loop:
         events, unreadable = LogDecoder().decode(records)
         offsets = () if assigned is None else (CommittedOffset(partition=0, offset=assigned, metadata=metadata),)
         rebalance = Rebalance(revoked=(0,) if revoked else (), assigned=offsets)
-        self.log.fetches.append(LogFetch(rebalance=rebalance, events=events, unreadable=unreadable))
+        self.log.fetches.append(
+            LogFetch(rebalance=rebalance, records=tuple(records), events=events, unreadable=unreadable)
+        )
         self.clock.advance(timedelta(seconds=seconds))
         await self.worker.turn()
 

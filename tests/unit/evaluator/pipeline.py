@@ -10,11 +10,12 @@ import numpy as np
 
 from services.chassis.kafka import Record as KafkaRecord
 from services.domain.severity import Severity
+from services.domain.tenants import SOLE_TENANT
 from services.evaluator.adapters.log_events import LogDecoder
 from services.evaluator.adapters.window_partials_sink import encode_bounded
 from services.evaluator.adapters.window_partials_wire import decode_batch
 from services.evaluator.adapters.window_state import decode_state, encode_state
-from services.evaluator.core.match.aggregation import match_events
+from services.evaluator.core.match.aggregation import begin_again, match_again, match_events
 from services.evaluator.core.match.blocks import SourcePartition, batches_of, flush_sources
 from services.evaluator.core.records import SECOND_NS, Group, Transition, TransitionState
 from services.evaluator.core.rules import RuleSet
@@ -127,9 +128,12 @@ class Pipeline:
     now_ns: int = moment(0)
     max_groups: int = 100_000
 
-    def append(self, partition: int, events: Iterable[Event], arrival: float | None = None) -> None:
+    def append(
+        self, partition: int, events: Iterable[Event], arrival: float | None = None, tenant: str = SOLE_TENANT
+    ) -> None:
         events = list(events)
-        value = LogBatch(events=[event.message() for event in events]).SerializeToString()
+        tenant = "" if tenant == SOLE_TENANT else tenant
+        value = LogBatch(events=[event.message() for event in events], tenant=tenant).SerializeToString()
         arrived = arrival if arrival is not None else max((event.second for event in events), default=0.0) + 1
         self.log[partition].append((value, int((START + arrived) * 1000)))
 
@@ -143,17 +147,32 @@ class Pipeline:
 
     def match(self, matcher: Matcher, partition: int, most: int) -> int:
         first = matcher.positions[partition]
-        chosen = self.log[partition][first : first + most]
-        records = [
-            KafkaRecord("log-events", partition, offset, None, value, (), arrived_ms)
-            for offset, (value, arrived_ms) in enumerate(chosen, start=first)
-        ]
+        records = self.records(partition, first, first + most)
         events, unreadable = DECODER.decode(records)
         assert not unreadable
         match_events(events, self.rules, matcher.sources)
         matcher.sources[partition].skip_sent()
         matcher.positions[partition] += len(records)
         return len(records)
+
+    def records(self, partition: int, first: int, end: int) -> list[KafkaRecord]:
+        return [
+            KafkaRecord("log-events", partition, offset, None, value, (), arrived_ms)
+            for offset, (value, arrived_ms) in enumerate(self.log[partition][first:end], start=first)
+        ]
+
+    def match_again(self, matcher: Matcher, partition: int, tenants: frozenset[str], most: int) -> None:
+        """Let what some tenants have in the current blocks of a partition begin again, with rules that are new."""
+        source = matcher.sources[partition]
+        if source.has_skipped_rows:
+            matcher.sources[partition] = source.again(self.match_offsets[partition])
+            matcher.positions[partition] = self.match_offsets[partition]
+            return
+        begin_again(self.rules, tenants, [source])
+        kept = self.records(partition, source.blocks[0].start, matcher.positions[partition])
+        own = [each for each in kept if DECODER.decode([each])[0].records[0].tenant in tenants]
+        for begin in range(0, len(own), most):
+            match_again(DECODER.decode(own[begin : begin + most])[0], self.rules, matcher.sources)
 
     def flush(self, matcher: Matcher, idle: float | None = None) -> None:
         """Write what is new, also that every partition is idle if so, and commit."""

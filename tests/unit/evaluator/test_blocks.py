@@ -7,6 +7,7 @@ from services.evaluator.core.match.blocks import Block, SourcePartition, flush_s
 from services.evaluator.core.match.counted_rows import Additions
 from services.evaluator.core.partial_rows import PartialBatch, of_rows, split_batch
 from services.evaluator.core.records import (
+    BLOCK_RECORDS,
     Aggregate,
     BlockProgress,
     Row,
@@ -192,3 +193,19 @@ def test_the_later_of_moments_that_may_be_unknown() -> None:
 
 def test_a_block_that_begins_in_the_middle_starts_there() -> None:
     assert Block.at(300).start == 300
+
+
+def test_blocks_that_are_begun_again_are_not_committed_before_they_are_flushed_again() -> None:
+    source = SourcePartition.at(0, 0)
+    for offset in range(BLOCK_RECORDS + 10):
+        source.add_record(offset, 0)
+    flushed(source)
+    again = source.again(0)
+    for offset in range(BLOCK_RECORDS + 5):
+        again.add_record(offset, 0)
+    assert flushed(again) == []
+    assert (again.commit_offset, again.sent_up_to) == (0, 0)
+    for offset in range(BLOCK_RECORDS + 5, BLOCK_RECORDS + 10):
+        again.add_record(offset, 0)
+    flushed(again)
+    assert (again.commit_offset, again.sent_up_to) == (BLOCK_RECORDS, BLOCK_RECORDS + 10)

@@ -254,3 +254,12 @@ def test_lists_without_a_row_stand_for_nothing() -> None:
     batch = PartialBatch.of_block(progress(0, 0, 1), rows)
     assert not len(expand(batch).rows)
     assert not StageDriver.with_rules(rule("low", "count > threshold")).process(batch).transitions
+
+
+def test_selections_that_are_forgotten_have_no_class_and_leave_the_others_theirs() -> None:
+    classes = RowClasses()
+    first, second, third = ((name, 1) for name in "abc")
+    assert classes.divide([(first, second), (third,)]) == ([[0], [1]], [])
+    assert classes.forget(frozenset({first, third, ("unknown", 1)})) == [1]
+    assert (classes.sharers[:2], classes.readers[:2]) == ([(second,), ()], [("b",), ()])
+    assert classes.divide([(second,), (first, third)]) == ([[0], [2]], [])

@@ -4,17 +4,17 @@ The events are placed in their blocks (`blocked_fetch`), the rules select some o
 selected is added to its rows (`hits`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
-from services.evaluator.core.match.blocked_fetch import add_records
+from services.evaluator.core.match.blocked_fetch import BlockedFetch, add_records, blocked
 from services.evaluator.core.match.blocks import SourcePartition
 from services.evaluator.core.match.cpu_meter import CpuClock, CpuMeter, share_costs
 from services.evaluator.core.match.events import EventBatch, Ints, RowMask
-from services.evaluator.core.match.hits import add_hits, place_buckets
+from services.evaluator.core.match.hits import add_hits, place_buckets, totals_selection
 from services.evaluator.core.match.missed import add_missed
 from services.evaluator.core.match.sharing import RuleHits, together
 from services.evaluator.core.rules import CompiledRule, RuleSet
@@ -49,7 +49,38 @@ def match_events(
 
     With a clock of CPU time also say what each rule's own work costs.
     """
-    fetch = add_records(events, sources)
+    return _match(add_records(events, sources), rules, sources, without, clock)
+
+
+def begin_again(rules: RuleSet, tenants: Iterable[str], sources: Iterable[SourcePartition]) -> None:
+    """Forget what the rules of these tenants have counted in the current blocks; `match_again` counts it."""
+    for tenant in tenants:
+        own = rules.tenants[tenant]
+        totals = frozenset(totals_selection(each.bucketing_id) for each in own)
+        selections = frozenset(each.selection_key for each in own) | totals
+        for block in (block for source in sources for block in source.blocks):
+            block.begin_again(selections, tenant)
+
+
+def match_again(
+    events: EventBatch,
+    rules: RuleSet,
+    sources: Mapping[int, SourcePartition],
+    without: frozenset[CompiledRule] = frozenset(),
+) -> MatchOutcome:
+    """Match records again that the current blocks have: in the end all those of the tenants that began again."""
+    blocks = [sources[record.partition].block_with(record.offset) for record in events.records]
+    return _match(blocked(events, blocks), rules, sources, without, None)
+
+
+def _match(
+    fetch: BlockedFetch,
+    rules: RuleSet,
+    sources: Mapping[int, SourcePartition],
+    without: frozenset[CompiledRule],
+    clock: CpuClock | None,
+) -> MatchOutcome:
+    events = fetch.events
     if not len(events.columns):
         return MatchOutcome(events=0, selected={}, failed={})
     foreign = fetch.tenants.without_events(rules)

@@ -64,13 +64,17 @@ class BlockedFetch:
             return
         events = np.flatnonzero(self.closes_ns <= self.arrived_ns)
         moments, moment_of_event = np.unique(self.closes_ns[events], return_inverse=True)
-        codes, _, counts = compact(self.block_of_event[events] * max(len(moments), 1) + moment_of_event)
-        block_of_code, moment = np.divmod(codes, max(len(moments), 1))
-        key = closing_key(0)
+        size = max(len(moments), 1)
+        tenants = len(self.tenants.numbers)
+        block_and_tenant = self.block_of_event[events] * tenants + self.tenants.number_of(events)
+        codes, _, counts = compact(block_and_tenant * size + moment_of_event)
+        block_and_tenant, moment = np.divmod(codes, size)
+        block_of_code, tenant = np.divmod(block_and_tenant, tenants)
+        keys = [closing_key(0, tenant) for tenant in self.tenants.numbers]
         for block, indexes in by_block(self.blocks, block_of_code):
             zeros = np.zeros(len(indexes), dtype=np.int64)
-            numbers = block.rows.buckets([key.group], zeros, moments[moment[indexes]])
-            slots = block.rows.alone([(key.rule_id, key.selection_revision)], [(key.rule_id,)], zeros, numbers)
+            numbers = block.rows.buckets([key.group for key in keys], tenant[indexes], moments[moment[indexes]])
+            slots = block.rows.alone([keys[0].selection], [(keys[0].rule_id,)], zeros, numbers)
             block.rows.add_counts(slots, counts[indexes])
 
     def _scope(self, compiled: CompiledRule, meter: CpuMeter[str]) -> RowMask | None:
@@ -84,11 +88,16 @@ class BlockedFetch:
 
 def add_records(events: EventBatch, sources: Mapping[int, SourcePartition]) -> BlockedFetch:
     """Add the records of a fetch to the current blocks of their sources."""
+    added = [sources[record.partition].add_record(record.offset, record.arrival_ns) for record in events.records]
+    return blocked(events, added)
+
+
+def blocked(events: EventBatch, block_of_each: Sequence[Block]) -> BlockedFetch:
+    """Return events in the blocks of their records, to which these are added."""
     numbers: dict[tuple[int, int], int] = {}
     blocks: list[Block] = []
     block_of_record = np.empty(len(events.records), dtype=np.int64)
-    for index, record in enumerate(events.records):
-        block = sources[record.partition].add_record(record.offset, record.arrival_ns)
+    for index, (record, block) in enumerate(zip(events.records, block_of_each, strict=True)):
         number = numbers.setdefault((record.partition, block.number), len(blocks))
         if number == len(blocks):
             blocks.append(block)

@@ -10,7 +10,7 @@ import numpy as np
 from services.evaluator.core.match.counted_rows import CountedRows
 from services.evaluator.core.match.events import Ints
 from services.evaluator.core.partial_rows import NO_ROWS, BlockPart, PartialBatch, PartialRows, concat
-from services.evaluator.core.records import BlockProgress, block_of, end_offset, first_offset, later
+from services.evaluator.core.records import BlockProgress, block_of, closing_key, end_offset, first_offset, later
 from services.evaluator.core.rules import SelectionKey
 
 
@@ -72,6 +72,13 @@ class Block:
             known.update(new)
             self._new_missed.setdefault(selection, []).extend(new)
 
+    def begin_again(self, selections: frozenset[SelectionKey], tenant: str) -> None:
+        """Forget what a tenant's rules have counted, for all of it to be counted again and flushed."""
+        closing = closing_key(0, tenant)
+        self.rows.forget(selections)
+        self.rows.clear_counts(closing.selection, (closing.rule_id,), closing.group)
+        self.flushed_up_to = self.start
+
     def mark_sent(self) -> None:
         """Leave what changed so far out of the next flush, but for what was missed: that differs by process."""
         self.flushed_up_to = self.announced_up_to = self.up_to
@@ -130,9 +137,18 @@ class SourcePartition:
         flush_from = max(self.flush_from, self.blocks[-1].announced_up_to, self.sent_before)
         return replace(self.at(self.partition, offset), counted_up_to=self.counted_up_to, flush_from=flush_from)
 
+    @property
+    def has_skipped_rows(self) -> bool:
+        """Whether rows were not sent because a former owner has sent them: it is not beyond that yet."""
+        return self.blocks[0].start < self.position <= self.sent_before
+
     def mark_counted(self) -> None:
         """Remember that metrics count everything so far."""
         self.counted_up_to = max(self.counted_up_to, self.position)
+
+    def block_with(self, offset: int) -> Block:
+        """Return the block of a record that was added and not flushed to the end of its block."""
+        return next(block for block in self.blocks if block.number == block_of(offset))
 
     @property
     def position(self) -> int:
@@ -141,8 +157,11 @@ class SourcePartition:
 
     @property
     def commit_offset(self) -> int:
-        """The offset to commit once everything flushed has been delivered: the start of the current block."""
-        return self.blocks[-1].start
+        """The offset to commit once everything flushed has been delivered: the start of the first block that is left.
+
+        After a flush that is the current one, unless it was begun again and nothing is flushed yet.
+        """
+        return self.blocks[0].start
 
     @property
     def sent_up_to(self) -> int:
@@ -150,7 +169,7 @@ class SourcePartition:
 
         Where a rule was not evaluated for some events, another owner may count more of them.
         """
-        block = self.blocks[-1]
+        block = self.blocks[0]
         return max(block.start if block.has_missed else block.flushed_up_to, self.sent_before)
 
     @property

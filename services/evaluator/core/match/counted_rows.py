@@ -20,6 +20,8 @@ from services.evaluator.core.partial_rows import ABSENT_NS, NO_ROWS, PartialRows
 from services.evaluator.core.records import Group
 from services.evaluator.core.rules import SelectionKey
 
+# In place of the number of a group that has no rows.
+_NO_GROUP: Final = -1
 # What the columns of a row begin with.
 _EMPTY: Final[dict[str, Any]] = {
     "counted": 0,
@@ -102,6 +104,17 @@ class CountedRows:
         if splits:
             self._copy(splits)
         return classes
+
+    def forget(self, keys: frozenset[SelectionKey]) -> None:
+        """Let these selections begin with no rows: they count all events of the block again."""
+        for number in self._classes.forget(keys):
+            self._has_changed[self._row_slots.slots_with(number)] = False
+
+    def clear_counts(self, selection: SelectionKey, readers: Sequence[str], group: Group) -> None:
+        """Count nothing so far in a group's rows of a selection that shares nothing."""
+        slots = self._row_slots.slots_with(self._classes.alone(selection, readers))
+        of_slot, _ = self._bucket_slots.pairs(self._row_slots.pairs(slots)[1])
+        self._columns["counted"][slots[of_slot == self._groups.get(group, _NO_GROUP)]] = 0
 
     def slots(self, classes: Ints, buckets: Ints) -> Ints:
         """Return the slot of each pair of a class and a bucket; new rows are empty."""

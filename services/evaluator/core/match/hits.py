@@ -56,7 +56,7 @@ def place_buckets(fetch: BlockedFetch, rules: RuleSet) -> Buckets:
         _joined([each.block for each in bucketings]),
     )
     selection = np.repeat(np.arange(len(bucketings)), sizes)
-    keys = [_totals_selection(bucketing_id) for bucketing_id in fetch.bucketings]
+    keys = [totals_selection(bucketing_id) for bucketing_id in fetch.bucketings]
     readers = [
         [each.rule.id for each in rules.total_readers.get(bucketing_id, ())] for bucketing_id in fetch.bucketings
     ]
@@ -76,9 +76,9 @@ def place_buckets(fetch: BlockedFetch, rules: RuleSet) -> Buckets:
     )
 
 
-def _totals_selection(bucketing_id: str) -> SelectionKey:
-    key = totals_key(bucketing_id, (), 0)
-    return key.rule_id, key.selection_revision
+def totals_selection(bucketing_id: str) -> SelectionKey:
+    """Return the key of what the scope of a bucketing selects."""
+    return totals_key(bucketing_id, (), 0).selection
 
 
 def _joined(arrays: Sequence[Ints]) -> Ints:

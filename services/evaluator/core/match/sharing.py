@@ -91,6 +91,16 @@ class RowClasses:
         number = self._numbers.get(key, NO_CLASS)
         return self._add((key,), readers) if number == NO_CLASS else number
 
+    def forget(self, keys: frozenset[SelectionKey]) -> list[int]:
+        """Let these selections have no class; return the classes that nobody is left of."""
+        empty = []
+        for number in {self._numbers.pop(key) for key in keys & self._numbers.keys()}:
+            left = tuple(key for key in self.sharers[number] if key not in keys)
+            self.sharers[number], self.readers[number] = left, _rule_ids(left)
+            if not left:
+                empty.append(number)
+        return empty
+
     def divide(self, listed: Sequence[Sharers]) -> tuple[list[list[int]], list[Split]]:
         """Return of each of these lists of selections the classes that make it up; they have no other members then.
 

@@ -41,6 +41,10 @@ class TenantRows:
         """Return those of some events that are of a tenant."""
         return rows if self.of_event is None else rows[self.of_event[rows] == self.numbers[tenant]]
 
+    def number_of(self, events: Ints) -> Ints:
+        """Return the number of the tenant of each of these events."""
+        return np.zeros(len(events), dtype=np.int64) if self.of_event is None else self.of_event[events]
+
     def narrow(self, tenant: str, selected: RowMask | None) -> RowMask | None:
         """Return the events that are selected (all, when None) and of a tenant; None: all."""
         if self.of_event is None:
