@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
@@ -197,11 +198,17 @@ class Database:
 
 @asynccontextmanager
 async def connect(
-    settings: PostgresSettings, *, schema: str, dependency: Dependency | None = None, serves_all: bool = False
+    settings: PostgresSettings,
+    *,
+    schema: str,
+    dependency: Dependency | None = None,
+    serves_all: bool = False,
+    session: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Database]:
     """Open a pool on `schema` without connecting yet: the database may be down, and health shows it.
 
     With `serves_all`, what is not said to be a tenant's is about the rows of all tenants, also outside of transactions.
+    `session` has further settings of PostgreSQL.
     """
     connector = PostgresConnector(settings)
     pool = await asyncpg.create_pool(
@@ -217,6 +224,7 @@ async def connect(
             "application_name": f"tocsin-{schema}",
             "tocsin.tenant": ALL_TENANTS if serves_all else DEFAULT_TENANT,
             **_SESSION,
+            **session,
         },
     )
     database = Database(pool, schema, dependency)

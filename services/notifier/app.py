@@ -36,7 +36,7 @@ from services.notifier.adapters.postgres.deliveries import PostgresDeliveryPlans
 from services.notifier.adapters.postgres.delivery_log import PostgresDeliveryLog
 from services.notifier.adapters.postgres.failed_deliveries import PostgresFailedDeliveries
 from services.notifier.adapters.postgres.outcomes import PostgresDeliveryOutcomes
-from services.notifier.adapters.postgres.queue import PostgresDeliveryQueue
+from services.notifier.adapters.postgres.queue import QUEUE_SESSION, PostgresDeliveryQueue
 from services.notifier.adapters.postgres.retention import PURGE_INTERVAL, PostgresRetention
 from services.notifier.core.channels import ChannelSpec
 from services.notifier.core.routes_file import RoutesError
@@ -82,7 +82,13 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         await migrate(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS)
         # Channels work for whoever they belong to; people are shown what is their tenant's.
         database = await stack.enter_async_context(
-            connect(settings.postgres, schema=SCHEMA, dependency=health.dependency("postgres"), serves_all=True)
+            connect(
+                settings.postgres,
+                schema=SCHEMA,
+                dependency=health.dependency("postgres"),
+                serves_all=True,
+                session=QUEUE_SESSION,
+            )
         )
         shown = await stack.enter_async_context(connect(settings.postgres, schema=SCHEMA))
         kafka = await stack.enter_async_context(

@@ -31,14 +31,15 @@ from services.notifier.adapters.postgres.deliveries import (
     insert_deliveries,
     lock_subjects,
 )
+from services.notifier.adapters.postgres.queue import IS_QUEUED
 from services.notifier.core.bundle import is_bundle, is_notice
 from services.notifier.core.delivery import AttemptKind, Delivery, DeliveryState, is_first_failure
 from services.notifier.core.routing import DeliveryTarget, fallback_targets, gets_from_fallback, is_exhausted
 from services.notifier.messages import UnreadableNotificationError, decode_notification, encode_result
 from services.notifier.ports import DeliveryOutcome
 
-# Only the holder of the lease may write an outcome; except that a delivery that was accepted is delivered, whoever
-# holds the lease now.
+# The ids are given twice: so they are looked up, also while the planner takes the table for short. Only the holder of
+# the lease may write an outcome; except that a delivery that was accepted is delivered, whoever holds the lease now.
 _UPDATE = """
 UPDATE deliveries
 SET state = ended.state, turn = ended.turn, attempt_count = ended.attempt_count, due_at = ended.due_at,
@@ -48,14 +49,16 @@ FROM unnest($2::uuid[], $3::text[], $4::text[], $5::integer[], $6::timestamptz[]
             $9::timestamptz[], $10::timestamptz[], $11::integer[], $12::text[])
      AS ended (id, state, turn, attempt_count, due_at, reason, last_error, failed_at, updated_at, leased_count,
                recipient)
-WHERE deliveries.id = ended.id
+WHERE deliveries.id = ended.id AND deliveries.id = ANY ($2)
   AND (deliveries.state = 'IN_FLIGHT' AND deliveries.holder = $1 AND deliveries.attempt_count = ended.leased_count
        OR ended.state = 'DELIVERED' AND deliveries.state <> 'DELIVERED')
 RETURNING deliveries.id
 """
 
-# Each part has an index of its own. What is in a bundle that this channel has not taken, perhaps a fallback has: its
-# alerts are not told of here any more, and count as delivered all the same.
+# Each part has an index of its own, and subjects are looked up one after the other: the planner takes the queue, or the
+# whole table, for as short as it was when its statistics were taken, and would read all of it. What is in a bundle that
+# this channel has not taken, perhaps a fallback has: its alerts are not told of here any more, and count as delivered
+# all the same.
 _SUPERSEDE = """
 WITH newer AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[])
@@ -65,16 +68,25 @@ WITH newer AS (
     WHERE deliveries.subject_id = newer.subject_id AND deliveries.channel = newer.channel
       AND deliveries.sequence < newer.sequence AND deliveries.state = 'HELD' AND deliveries.bundle_id IS NULL
 ), older AS (
-    UPDATE deliveries SET state = 'SUPERSEDED', updated_at = newer.delivered_at FROM newer
-    WHERE deliveries.subject_id = newer.subject_id AND deliveries.channel = newer.channel
-      AND deliveries.sequence < newer.sequence AND deliveries.state IN ('PENDING', 'FAILED')
+    SELECT mine.id, newer.delivered_at FROM newer, LATERAL (
+        SELECT id FROM deliveries
+        WHERE subject_id = newer.subject_id AND channel = newer.channel
+          AND sequence < newer.sequence AND state IN ('PENDING', 'FAILED')
+        FOR UPDATE
+    ) AS mine
+), superseded AS (
+    UPDATE deliveries SET state = 'SUPERSEDED', updated_at = older.delivered_at FROM older
+    WHERE deliveries.id = older.id AND deliveries.id = ANY (ARRAY(SELECT id FROM older))
 ), bundled AS (
     SELECT held.id, held.bundle_id, newer.delivered_at
-    FROM newer JOIN deliveries AS held ON held.subject_id = newer.subject_id AND held.sequence < newer.sequence
-    WHERE held.bundle_id IS NOT NULL AND held.state IN ('HELD', 'DELIVERED')
-      AND EXISTS (SELECT 1 FROM deliveries AS bundle
-                  WHERE bundle.notification_id = held.bundle_id AND bundle.channel = newer.channel
-                    AND bundle.state IN ('FAILED', 'PENDING'))
+    FROM newer, LATERAL (
+        SELECT id, bundle_id FROM deliveries
+        WHERE subject_id = newer.subject_id AND sequence < newer.sequence
+          AND bundle_id IS NOT NULL AND state IN ('HELD', 'DELIVERED')
+        OFFSET 0
+    ) AS held
+    WHERE (SELECT state FROM deliveries AS bundle
+           WHERE bundle.notification_id = held.bundle_id AND bundle.channel = newer.channel) IN ('FAILED', 'PENDING')
 ), held_in_bundles AS (
     UPDATE deliveries SET state = 'SUPERSEDED', updated_at = bundled.delivered_at FROM bundled
     WHERE deliveries.id = bundled.id AND deliveries.state = 'HELD'
@@ -82,15 +94,15 @@ WITH newer AS (
 SELECT DISTINCT bundle_id FROM bundled
 """
 
-_REDRIVE = """
+_REDRIVE = f"""
 UPDATE deliveries
 SET state = 'PENDING', turn = 'REGULAR', round_start = attempt_count, due_at = $2, updated_at = $2
-WHERE channel = $1 AND state = 'FAILED' AND reason <> 'REFUSED'
-"""
+WHERE {IS_QUEUED} AND channel = $1 AND state = 'FAILED' AND reason <> 'REFUSED'
+"""  # noqa: S608 - our own condition
 
-_POSTPONE_PROBES = """
-UPDATE deliveries SET due_at = $2 WHERE channel = $1 AND state = 'FAILED' AND due_at < $2
-"""
+_POSTPONE_PROBES = f"""
+UPDATE deliveries SET due_at = $2 WHERE {IS_QUEUED} AND channel = $1 AND state = 'FAILED' AND due_at < $2
+"""  # noqa: S608 - our own condition
 
 _DELIVER_BUNDLED = f"""
 UPDATE deliveries SET state = 'DELIVERED', recipient = $2, updated_at = $3
