@@ -250,10 +250,11 @@ class WindowWorker(StageWorker):
     async def _commit(self) -> None:
         self._commit_at = self._clock.monotonic() + self._commit_seconds
         now_ns = self._now_ns()
-        checkpoints = {
-            partition: self._snapshots.named(partition, stage, stage.checkpoint(now_ns))
-            for partition, stage in self._stages.items()
-        }
+        checkpoints: dict[int, Checkpoint] = {}
+        for partition, stage in self._stages.items():
+            checkpoints[partition] = self._snapshots.named(partition, stage, stage.checkpoint(now_ns))
+            # Where many groups of a rule that ended are freed, other tasks run in between.
+            await asyncio.sleep(0)
         self._report(checkpoints, now_ns)
         unpublished = self._backlog.partitions()
         changed = {

@@ -1,4 +1,4 @@
-"""What no rule uses any more is freed at once, and stays away after a restart."""
+"""What no rule uses any more is freed with the next checkpoint, and stays away after a restart."""
 
 from dataclasses import replace
 
@@ -15,6 +15,8 @@ OTHER = rule("other", "count > threshold")
 
 
 def panes(driver: StageDriver) -> int:
+    """Return how many panes a checkpoint leaves."""
+    driver.stage.checkpoint(0)
     table = driver.stage.windows.table
     rows = len(table._growing.all_rows())
     assert rows <= len(table._index)
@@ -38,7 +40,7 @@ def filled(*rules: Rule) -> StageDriver:
         pytest.param((replace(COUNT, filter="level >= FATAL", revision=2, selection_revision=2),), id="selects other"),
     ],
 )
-def test_a_rule_that_is_gone_frees_its_panes_at_once(after: tuple[Rule, ...]) -> None:
+def test_a_rule_that_is_gone_frees_its_panes(after: tuple[Rule, ...]) -> None:
     driver = filled(COUNT)
     assert panes(driver) == 20
     driver.update_rules(*after, revision=2)
@@ -109,3 +111,39 @@ def test_the_alert_of_a_rule_that_is_gone_ends_with_the_window_that_it_had() -> 
     assert driver.update_rules(revision=2) == ["RESOLVED a 0"]
     assert driver.transitions[-1].window.count == 3
     assert panes(driver) == 0
+
+
+def test_what_is_gone_counts_nothing_before_its_memory_is_freed() -> None:
+    driver = filled(COUNT, OTHER)
+    driver.update_rules(OTHER, revision=2)
+    assert driver.stage.count_groups() == (20, 0)
+    assert len(driver.stage.windows.table._index) - 1 == 40
+    block = progress(1, 257, 258)
+    rows = of_rows([row(9, group=("g7",)), row(2, group=("g7",), rule_id="other")])
+    assert [step.rule_id for step in driver.process(PartialBatch.of_block(progress=block, rows=rows)).transitions] == [
+        "other"
+    ]
+
+
+@pytest.mark.parametrize("is_freed", [True, False])
+def test_a_rule_that_comes_back_counts_anew_whether_its_memory_was_freed_or_not(*, is_freed: bool) -> None:
+    driver = filled(COUNT)
+    driver.update_rules(revision=2)
+    if is_freed:
+        driver.stage.checkpoint(0)
+    driver.update_rules(replace(COUNT, revision=3), revision=3)
+    block = replace(progress(1, 257, 258), rules_revision=3)
+    new = PartialBatch.of_block(progress=block, rows=of_rows([row(3, group=("g7",)), row(1, group=("g8",))]))
+    (step,) = driver.process(new).transitions
+    assert (step.group, step.window.count if step.window else None) == (("g7",), 3)
+    assert panes(driver) == 2
+
+
+def test_memory_is_freed_at_once_by_the_next_checkpoint_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = filled(COUNT, OTHER)
+    asked: list[bool] = []
+    monkeypatch.setattr(driver.stage.windows.table, "compact", lambda *, is_forced: asked.append(is_forced))
+    driver.update_rules(OTHER, revision=2)
+    for _ in range(2):
+        driver.stage.checkpoint(0)
+    assert asked == [True, False]

@@ -1,5 +1,6 @@
 """The window loop: published before committed, resumed exactly, read again after a gap."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -21,6 +22,8 @@ from services.evaluator.core.records import (
     closing_key,
 )
 from services.evaluator.core.rules import RuleSet
+from services.evaluator.core.window.checkpoint import Checkpoint
+from services.evaluator.core.window.stage import WindowStage
 from services.evaluator.metrics import Metrics
 from services.evaluator.worker.transition_publisher import MAX_TRANSITIONS
 from services.evaluator.worker.window import WindowWorker
@@ -259,3 +262,21 @@ async def test_a_window_beyond_the_limit_of_its_tenant_says_so(loop: Loop) -> No
         await loop.bring(with_rows(flush(1), of_rows(many(7))), rebalance=ASSIGNED)
     (logged,) = [entry for entry in logs if entry["event"] == "group_limit_reached"]
     assert (logged["limit"], logged["tenant"], logged["max_groups"]) == ("TENANT", "default", 5)
+
+
+async def test_other_tasks_run_between_the_checkpoints_of_partitions(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assigned = tuple(CommittedOffset(partition=partition, offset=0) for partition in range(3))
+    await loop.bring(rebalance=Rebalance(assigned=assigned))
+    seen: list[str] = []
+    checkpoint = WindowStage.checkpoint
+
+    def noted(stage: WindowStage, now_ns: int) -> Checkpoint:
+        seen.append("checkpoint")
+        asyncio.get_running_loop().call_soon(seen.append, "other task")
+        return checkpoint(stage, now_ns)
+
+    monkeypatch.setattr(WindowStage, "checkpoint", noted)
+    await loop.bring()
+    assert seen == ["checkpoint", "other task"] * 3

@@ -36,7 +36,8 @@ Invariants:
   are incomplete. Such a window ends no alert, and begins one only where no further event could make its condition
   false.
 - A window has as many groups of a rule as the limit says; further ones count in one group, `~other` (`group_limit`).
-- What no rule uses is freed: at once where its rule has surely ended, after a while where it may not be known yet.
+- What no rule uses is forgotten: at once where its rule has surely ended, after a while where it may not be known yet.
+  The next checkpoint frees what rules that ended have left.
 - A rule must not see totals of events from before it was known, because it has counted none of them. So totals are
   kept by the revision of the rules that matched them, and a rule sums those that know its selection.
 

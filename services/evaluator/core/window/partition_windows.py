@@ -36,6 +36,8 @@ class PartitionWindows:
     next_close_ns: int = EARLIEST_NS
     # Whether a rule came to be known after rows of it, so that windows may close that no owner has judged.
     has_late_rule: bool = False
+    # Whether what rules have left that ended is to be freed.
+    _has_ended: bool = False
     # Whether rows of each selection may count, as far as was asked: by these rules, and by the latest revision.
     _wanted: dict[SelectionKey, bool] = field(default_factory=dict)
 
@@ -60,7 +62,7 @@ class PartitionWindows:
             elif compiled_now is not windows.compiled:
                 self._attach(windows, compiled_now)
                 changed.append(windows)
-        self._free_ended()
+        self._forget_ended()
         self.table.tenants.clear()
         kept: list[RuleWindows | ScopeTotals] = [*self.by_selection.values(), *self.totals.values()]
         for owner in kept:
@@ -180,7 +182,8 @@ class PartitionWindows:
         """Drop what no rule has used for a while, and the totals that all rules have closed."""
         self._drop_unused_windows(now_ns)
         self._drop_totals(now_ns)
-        self.table.compact()
+        self.table.compact(is_forced=self._has_ended)
+        self._has_ended = False
 
     def expire(self, watermark_ns: int) -> list[tuple[str, Group]]:
         """Drop resolved alerts that this watermark has passed; return those of no other selection of their rule."""
@@ -226,8 +229,11 @@ class PartitionWindows:
         # No further ones once a group was beyond the limit.
         self.table.windows.panes.limit(window.number, limit.share(readers) if window.overflow is None else 0)
 
-    def _free_ended(self) -> None:
-        """Free what rules have left that surely ended, and totals that surely no rule reads, at once."""
+    def _forget_ended(self) -> None:
+        """Forget what rules have left that surely ended, and totals that surely no rule reads.
+
+        The memory is freed with the next checkpoint: for many groups that takes milliseconds.
+        """
         keys = [RowKey(*selection, (), 0) for selection in self.by_selection]
         owners: list[RuleWindows | ScopeTotals] = [*self.by_selection.values(), *self.totals.values()]
         keys += [totals_key(bucketing_id, (), 0) for bucketing_id in self.totals]
@@ -235,8 +241,7 @@ class PartitionWindows:
         for owner in freed:
             self._forget(owner.windows.values())
             owner.windows.clear()
-        if freed:
-            self.table.compact(is_forced=True)
+        self._has_ended |= bool(freed)
 
     def _attach(self, windows: RuleWindows, compiled: CompiledRule) -> None:
         totals = self.totals.setdefault(compiled.bucketing_id, ScopeTotals()) if compiled.needs_totals else None
