@@ -117,7 +117,12 @@ def running(brokers: str, ports: Ports) -> Iterator[psutil.Process]:
         "INGEST_ADMIN_LISTEN": f"127.0.0.1:{ports.ingest_admin}",
     }
     try:
-        with child("services.ingest", ingest) as process, child("stack.envoy", gateway_settings(ports)):
+        with (
+            # For this user alone, as `make up` makes one.
+            tempfile.TemporaryDirectory() as folder,
+            child("services.ingest", ingest | {"INGEST_GATEWAY_SOCKET": f"{folder}/s"}) as process,
+            child("stack.envoy", gateway_settings(ports) | {"GATEWAY_INGEST_SOCKET": f"{folder}/s"}),
+        ):
             wait_until_healthy(f"http://127.0.0.1:{ports.edge}/health")
             yield process
     finally:

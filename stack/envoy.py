@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -23,7 +23,6 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from services.access.methods import own_methods
 from services.chassis.failures import DOMAIN
-from services.chassis.peers import SOCKET_SCHEME
 from services.chassis.settings import (
     SettingsError,
     address_or_nothing,
@@ -47,7 +46,7 @@ from stack.envoy_access import (
     token_filter,
 )
 from stack.envoy_refusals import refusal_log
-from stack.envoy_tls import CertificatePaths, EnvoyCertificates, add_certificates, has_sockets, secret_files
+from stack.envoy_tls import CertificatePaths, EnvoyCertificates, add_certificates, secret_files
 
 _ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = _ROOT / "envoy"
@@ -61,20 +60,9 @@ def _instances(what: str, default: str) -> Any:
     return setting(f"{what}, host:port; several instances with commas.", default=default, check=addresses)
 
 
-def _server(what: str, default: str) -> Any:
-    about = "host:port, or unix: and the path of its GATEWAY_SOCKET; several instances, all of one kind, with commas"
-    return setting(f"{what}, {about}.", default=default, check=_addresses_or_sockets)
-
-
-def _addresses_or_sockets(value: str) -> None:
-    """Check that a setting has addresses or sockets: one cluster has both with TLS, or both without."""
-    items = value.split(",")
-    paths = [item.removeprefix(SOCKET_SCHEME) for item in items if item.startswith(SOCKET_SCHEME)]
-    if not paths:
-        addresses(value)
-    elif len(paths) < len(items):
-        raise ValueError(f"must be host:port for all instances, or {SOCKET_SCHEME} and a path for all")
-    for path in paths:
+def _sockets_or_nothing(value: str) -> None:
+    """Check that a setting is empty, or a path at which a Unix socket can be, or several of these."""
+    for path in filter(None, value.split(",")):
         check_socket(path)
 
 
@@ -95,13 +83,19 @@ class EnvoySettings:
     notifier_port: int = setting("Port for the notifier alone.", default=8083)
     mesh_port: int = setting("Port for calls between services.", default=10000)
     admin_port: int = setting("Port of Envoy's own administration, on the loopback interface.", default=9901)
-    ingest: str = _server("The ingest service's gRPC server", "127.0.0.1:50051")
+    ingest: str = _instances("The ingest service's gRPC server", "127.0.0.1:50051")
     ingest_admin: str = _instances("Its admin port", "127.0.0.1:9101")
-    evaluator: str = _server("The evaluator's gRPC server", "127.0.0.1:50052")
+    ingest_socket: str = setting(
+        "Path of ingest's GATEWAY_SOCKET, of all its instances on this machine, with commas: events go there, and"
+        " everything else to its gRPC server; empty: events, too.",
+        default="",
+        check=_sockets_or_nothing,
+    )
+    evaluator: str = _instances("The evaluator's gRPC server", "127.0.0.1:50052")
     evaluator_admin: str = _instances("Its admin port", "127.0.0.1:9102")
-    manager: str = _server("The manager's gRPC server", "127.0.0.1:50053")
+    manager: str = _instances("The manager's gRPC server", "127.0.0.1:50053")
     manager_admin: str = _instances("Its admin port", "127.0.0.1:9103")
-    notifier: str = _server("The notifier's gRPC server", "127.0.0.1:50054")
+    notifier: str = _instances("The notifier's gRPC server", "127.0.0.1:50054")
     notifier_admin: str = _instances("Its admin port", "127.0.0.1:9104")
     otlp: str = setting(
         "Where spans go, host:port of an OTLP gRPC receiver; empty: nowhere.", default="", check=address_or_nothing
@@ -257,7 +251,10 @@ def render_config(settings: EnvoySettings, folder: Path = Path()) -> str:
     issuer = settings.token_issuer if methods else None
     # The manager takes reports from Envoy's certificate alone.
     reports = methods is not None and settings.certificates.mesh is not None
-    values = {name: _endpoints(name.lower(), addresses) for name, addresses in upstreams.items()} | {
+    sockets = list(filter(None, settings.ingest_socket.split(",")))
+    values = {name: _endpoints(name.lower(), _addresses(value)) for name, value in upstreams.items()} | {
+        "EVENTS": _endpoints("events", [{"pipe": {"path": path}} for path in sockets]),
+        "TAKES_EVENTS": "events" if sockets else "ingest",
         "LISTEN": settings.listen,
         "ADMIN_PORT": settings.admin_port,
         "EDGE_PORT": settings.edge_port,
@@ -283,12 +280,6 @@ def render_config(settings: EnvoySettings, folder: Path = Path()) -> str:
     }
     config = _filled("envoy.yaml", values)
     del config["shared"]
-    for cluster in config["static_resources"]["clusters"]:
-        if has_sockets(cluster):
-            # No name to resolve, and no TCP.
-            del cluster["cluster_type"]
-            cluster.pop("upstream_connection_options", None)
-            cluster["type"] = "STATIC"
     add_certificates(config, settings.certificates, folder.absolute(), _SERVICES)
     return json.dumps(config, indent=1)
 
@@ -339,17 +330,15 @@ def _filled(name: str, values: Mapping[str, object]) -> dict[str, Any]:
     return filled
 
 
-def _endpoints(cluster: str, addresses: str) -> str:
+def _endpoints(cluster: str, addresses: Iterable[Mapping[str, Any]]) -> str:
     """Return a cluster's instances, as JSON: one for each address, and for each that a host name resolves to."""
-    found = [{"endpoint": {"address": _endpoint(address)}} for address in addresses.split(",")]
+    found = [{"endpoint": {"address": address}} for address in addresses]
     return json.dumps({"cluster_name": cluster, "endpoints": [{"lb_endpoints": found}]})
 
 
-def _endpoint(address: str) -> dict[str, Any]:
-    if address.startswith(SOCKET_SCHEME):
-        return {"pipe": {"path": address.removeprefix(SOCKET_SCHEME)}}
-    host, port = split_address(address)
-    return {"socket_address": {"address": host, "port_value": port}}
+def _addresses(value: str) -> list[dict[str, Any]]:
+    pairs = map(split_address, value.split(","))
+    return [{"socket_address": {"address": host, "port_value": port}} for host, port in pairs]
 
 
 def _tracing(otlp: str) -> str:

@@ -72,20 +72,9 @@ def add_certificates(
     if certificates.mesh is not None:
         clusters = {cluster["name"]: cluster for cluster in resources["clusters"]}
         for service in services:
-            _secure_cluster(clusters[service], service, folder, _HTTP2)
-            _secure_cluster(clusters[f"{service}_admin"], service, folder, _HTTP1)
-        _secure_cluster(clusters["refusals"], "manager", folder, _HTTP2)
-
-
-def has_sockets(cluster: Mapping[str, Any]) -> bool:
-    """Return whether a cluster's instances are reached by Unix sockets, which no other user can open."""
-    instances = cluster.get("load_assignment", {}).get("endpoints", ())
-    return any("pipe" in each["endpoint"]["address"] for one in instances for each in one["lb_endpoints"])
-
-
-def _secure_cluster(cluster: dict[str, Any], service: str, folder: Path, protocol: str) -> None:
-    if not has_sockets(cluster):
-        cluster["transport_socket"] = _upstream_socket(service, folder, protocol)
+            clusters[service]["transport_socket"] = _upstream_socket(service, folder, _HTTP2)
+            clusters[f"{service}_admin"]["transport_socket"] = _upstream_socket(service, folder, _HTTP1)
+        clusters["refusals"]["transport_socket"] = _upstream_socket("manager", folder, _HTTP2)
 
 
 def _secure(listener: dict[str, Any], socket: Mapping[str, Any], *, accepts_plaintext: bool) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.chassis.settings import MAX_SOCKET_PATH_BYTES
 from stack.certificate_requests import (
     CertificateFiles,
     CertificateRequest,
@@ -113,11 +112,6 @@ class SecureFiles:
             "GATEWAY_MESH_KEY": str(mesh.key),
             "GATEWAY_MESH_CA": str(mesh.ca),
         }
-
-    def socket(self, name: str) -> Path | None:
-        """Return where a service listens for Envoy without TLS, which no other user can open; None: it is too long."""
-        path = self._secrets.absolute() / f"{name}.sock"
-        return path if len(str(path).encode()) <= MAX_SOCKET_PATH_BYTES else None
 
     def client_context(self) -> ssl.SSLContext:
         """Return what a program of the stack connects with: it may read metrics, and trusts the system's authority."""

@@ -12,7 +12,7 @@ from stack.servers import ADDRESS_VARIABLES, external_addresses, local_addresses
 from stack.service_settings import ServiceSettings, settings_of_start
 from stack.start_options import RequestedOptions, explain_variables, merge_options, merge_variables
 from stack.system import named_variables
-from stack.wiring import SERVICES, Wiring, gateway_environ, service_environ, stored_wiring
+from stack.wiring import SERVICES, Wiring, gateway_environ, service_environ, sockets_folder, stored_wiring
 
 # Enough to notice that a value has changed, and too few to find the value by trying.
 _CHECK_DIGITS = 4
@@ -95,6 +95,7 @@ def _wire(
         routes=options.routes,
         sinks=options.sinks,
         secure=SecureFiles(home=folder) if options.secure else None,
+        sockets=sockets_folder(folder),
         external=servers,
     )
 

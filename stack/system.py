@@ -85,6 +85,8 @@ def system_program(name: str, processes: Processes, wiring: Wiring) -> ProgramSp
 def _service(name: str, processes: Processes, wiring: Wiring) -> ProgramSpec:
     environ = python_environ() | service_environ(name, wiring, processes.data(name))
     routes = Path(environ.get("NOTIFIER_ROUTES", ""))
+    if name == "ingest" and wiring.sockets is not None:
+        wiring.sockets.mkdir(mode=0o700, exist_ok=True)
     if name == "notifier":
         environ |= named_variables(routes, os.environ) | sink_variables(
             wiring.options, wiring.ports, processes.data("sinks")

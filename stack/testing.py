@@ -22,7 +22,7 @@ from stack.servers import SERVERS, Addresses, external_addresses, local_addresse
 from stack.starter import Starter
 from stack.system import System
 from stack.topics import create_topics, delete_topics
-from stack.wiring import Wiring
+from stack.wiring import Wiring, sockets_folder
 
 _NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 _FILE = "addresses.json"
@@ -114,7 +114,7 @@ def temporary_system(
     """Start a system, and stop it at the end; `settings` are further ones of services, under their full names."""
     folder.mkdir(parents=True, exist_ok=True)
     processes = Processes(folder)
-    configured = dataclasses.replace(wiring, otlp=otlp, settings=settings)
+    configured = dataclasses.replace(wiring, otlp=otlp, settings=settings, sockets=sockets_folder(folder))
     system = System(processes, configured, Starter(processes, progress))
     with guarded(folder):
         try:

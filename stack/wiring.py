@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
-from services.chassis.peers import SOCKET_SCHEME
+from services.chassis.settings import MAX_SOCKET_PATH_BYTES
 from stack.ports import Ports
 from stack.postgres import as_user
 from stack.secure_files import SecureFiles
@@ -43,6 +43,8 @@ class Wiring:
     external: Mapping[str, str] = field(default_factory=dict)
     # With certificates, keys and passwords; None: plaintext, on the loopback interface.
     secure: SecureFiles | None = None
+    # The folder of Unix sockets between Envoy and ingest; None: events take the way of all other calls.
+    sockets: Path | None = None
     # A check of each variable that the routes file names: it shows that a value has changed, and not the value.
     routes_checks: Mapping[str, str] = field(default_factory=dict)
 
@@ -80,11 +82,17 @@ class Wiring:
             # An earlier version did not write these.
             sinks=bool(record.get("sinks")),
             secure=SecureFiles(home=folder) if record.get("secure") else None,
+            sockets=sockets_folder(folder),
             settings=record.get("settings", {}),
             defaults=record.get("defaults", {}),
             external=record.get("external", elsewhere),
             routes_checks=record.get("routes_checks", {}),
         )
+
+    @property
+    def ingest_socket(self) -> Path | None:
+        """Where Envoy reaches ingest for events, which come in bulk: TCP, HTTP/2 and TLS are most of the cost."""
+        return None if self.sockets is None else self.sockets / f"ingest-{self.ports.ingest}.sock"
 
     def client_context(self) -> ssl.SSLContext | None:
         """Return what the stack's own programs connect to the system with; None: plaintext."""
@@ -107,7 +115,13 @@ def stored_wiring(folder: Path) -> Wiring:
     try:
         return Wiring.read(folder)
     except (OSError, ValueError, KeyError, TypeError):
-        return Wiring(addresses=local_addresses(Ports()), ports=Ports())
+        return Wiring(addresses=local_addresses(Ports()), ports=Ports(), sockets=sockets_folder(folder))
+
+
+def sockets_folder(folder: Path) -> Path | None:
+    """Return where the Unix sockets of a folder's system are; None: their paths would be too long."""
+    path = folder.absolute() / "sockets"
+    return path if len(f"{path}/ingest-65535.sock".encode()) <= MAX_SOCKET_PATH_BYTES else None
 
 
 def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:
@@ -139,6 +153,8 @@ def service_environ(name: str, wiring: Wiring, folder: Path) -> dict[str, str]:
             "ROUTES": str(wiring.routes or _ROUTES),
         },
     }
+    if wiring.ingest_socket is not None:
+        own["ingest"]["GATEWAY_SOCKET"] = str(wiring.ingest_socket)
     environ = {f"{name.upper()}_{key}": value for key, value in (common | own[name]).items()}
     if wiring.secure is None:
         return environ
@@ -160,7 +176,7 @@ def _database(name: str, wiring: Wiring) -> dict[str, str]:
 
 
 def _server_logins(name: str, wiring: Wiring, secure: SecureFiles) -> dict[str, str]:
-    """Return how a service proves who it is to the servers that are started here, and where it knows Envoy."""
+    """Return how a service proves who it is to the servers that are started here."""
     own = secure.certificate(name)
     files = {"kafka": {"KAFKA_CA": own.ca, "KAFKA_CERTIFICATE": own.certificate, "KAFKA_KEY": own.key}}
     if name in {"manager", "notifier"}:
@@ -170,8 +186,6 @@ def _server_logins(name: str, wiring: Wiring, secure: SecureFiles) -> dict[str, 
         }
     if name == "manager":
         files["redis"] = {"REDIS_PASSWORD_FILE": secure.redis_password}
-    if name == "ingest" and (path := _ingest_socket(wiring.ports, secure)):
-        files["envoy"] = {"GATEWAY_SOCKET": path}
     return {
         f"{name.upper()}_{setting}": str(path)
         for server, settings in files.items()
@@ -196,17 +210,12 @@ def gateway_environ(wiring: Wiring, access_log: Path) -> dict[str, str]:
     for name in SERVICES:
         settings[name.upper()] = f"127.0.0.1:{getattr(ports, name)}"
         settings[f"{name.upper()}_ADMIN"] = f"127.0.0.1:{getattr(ports, f'{name}_admin')}"
+    if wiring.ingest_socket is not None:
+        settings["INGEST_SOCKET"] = wiring.ingest_socket
     environ = {f"GATEWAY_{key}": str(value) for key, value in settings.items()}
     if wiring.secure is None:
         return environ
-    if path := _ingest_socket(ports, wiring.secure):
-        environ["GATEWAY_INGEST"] = f"{SOCKET_SCHEME}{path}"
     return environ | wiring.secure.gateway_environ()
-
-
-def _ingest_socket(ports: Ports, secure: SecureFiles) -> Path | None:
-    """Return where Envoy reaches ingest: for events, which come in bulk, TLS takes a third of both programs' CPU."""
-    return secure.socket(f"ingest-{ports.ingest}")
 
 
 def python_environ() -> dict[str, str]:

@@ -1,13 +1,10 @@
 """The gRPC server of a service, with health and reflection."""
 
 import asyncio
-import os
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from errno import ECONNREFUSED, ENOENT
-from pathlib import Path
+from typing import Any
 
 import grpc
 import structlog
@@ -16,10 +13,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from services.chassis.callers import Guard
+from services.chassis.grpc_http1_server import GrpcHttp1Server, listening
 from services.chassis.health import Health
 from services.chassis.interceptors import ServerInterceptor
-from services.chassis.peers import SOCKET_SCHEME
-from services.chassis.settings import ProcessSettings, SettingsError, split_address
+from services.chassis.settings import ProcessSettings, split_address
 from services.chassis.tls import TlsFiles, server_credentials
 
 log = structlog.get_logger()
@@ -73,8 +70,13 @@ async def grpc_server(
     health: Health,
     guard: Guard,
     edge_services: Sequence[str] = (),
+    gateway_socket: str = "",
 ) -> AsyncIterator[RunningServer]:
-    """Serve the mounts until the end of the block; then refuse new calls, and let the running ones end."""
+    """Serve the mounts until the end of the block; then refuse new calls, and let the running ones end.
+
+    At `gateway_socket`, where it is not empty, unary rpcs are served over HTTP/1.1 as well. Raises SettingsError where
+    others have access to its folder, or listen there.
+    """
     interceptor = ServerInterceptor(guard, max_streams=process.max_streams)
     server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS)
     for mount in mounts:
@@ -83,21 +85,31 @@ async def grpc_server(
     checks = _mount_health(server, names, health)
     _mount_reflection(server, [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name], edge_services)
     bound, plaintext = _listen(server, process)
-    await server.start()
-    try:
-        yield RunningServer(bound, plaintext)
-    finally:
-        await interceptor.drain(process.drain.total_seconds() / 2)
-        await server.stop(_STOP_GRACE_SECONDS)
-        checks.cancel()
+    async with _gateway(gateway_socket, mounts, interceptor, health):
+        await server.start()
+        try:
+            yield RunningServer(bound, plaintext)
+        finally:
+            await interceptor.drain(process.drain.total_seconds() / 2)
+            await server.stop(_STOP_GRACE_SECONDS)
+            checks.cancel()
+
+
+def _gateway(
+    path: str, mounts: Sequence[Mount], interceptor: ServerInterceptor, health: Health
+) -> AbstractAsyncContextManager[None]:
+    if not path:
+        return nullcontext()
+    server: Any = GrpcHttp1Server(
+        interceptor, health, max_message_bytes=MAX_GRPC_MESSAGE_BYTES, max_head_bytes=_MAX_METADATA_BYTES
+    )
+    for mount in mounts:
+        mount.add(server)
+    return listening(server, path, _STOP_GRACE_SECONDS)
 
 
 def _listen(server: grpc.aio.Server, process: ProcessSettings) -> tuple[int, int | None]:
-    """Open the addresses of the settings, and return their ports; raise SettingsError for a socket of others."""
-    if process.gateway_socket:
-        _check_folder(Path(process.gateway_socket).parent)
-        _check_unused(process.gateway_socket)
-        server.add_insecure_port(f"{SOCKET_SCHEME}{process.gateway_socket}")
+    """Open the addresses of the settings, and return their ports."""
     if not process.tls.is_on:
         return server.add_insecure_port(_address_of(process.listen)), None
     files = TlsFiles(process.tls)
@@ -106,23 +118,6 @@ def _listen(server: grpc.aio.Server, process: ProcessSettings) -> tuple[int, int
         return bound, None
     log.warning("plaintext_accepted", listen=process.plaintext_listen)
     return bound, server.add_insecure_port(_address_of(process.plaintext_listen))
-
-
-def _check_folder(folder: Path) -> None:
-    try:
-        found = folder.stat()
-    except OSError as error:
-        raise SettingsError([f"gateway_socket: {folder} cannot be used: {error.strerror}"]) from None
-    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise SettingsError([f"gateway_socket: {folder} must belong to this user, and nobody else may have access"])
-
-
-def _check_unused(path: str) -> None:
-    """Raise SettingsError where another process listens: gRPC would take its socket, which it removes when it ends."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(1)
-        if client.connect_ex(path) not in {ENOENT, ECONNREFUSED}:
-            raise SettingsError([f"gateway_socket: another process listens at {path}"])
 
 
 def _address_of(listen: str) -> str:

@@ -48,6 +48,11 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             "tocsin.rpc.server.duration", unit="s", description="Duration of rpcs, by method and status code."
         )
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether calls are refused, since this instance stops."""
+        return self._is_stopping
+
     async def drain(self, seconds: float) -> None:
         """Refuse new calls and wait for the running ones, so that the server has nothing to cancel when it stops.
 

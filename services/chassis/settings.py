@@ -51,6 +51,7 @@ __all__ = [
     "part",
     "renamed_settings",
     "setting",
+    "socket_or_nothing",
     "split_address",
 ]
 
@@ -95,7 +96,8 @@ def check_socket(value: str) -> None:
         raise ValueError(f"must be an absolute path of at most {MAX_SOCKET_PATH_BYTES} bytes")
 
 
-def _socket_or_nothing(value: str) -> None:
+def socket_or_nothing(value: str) -> None:
+    """Check that a setting is a path at which a Unix socket can be, or empty."""
     if value:
         check_socket(value)
 
@@ -189,13 +191,6 @@ class ProcessSettings:
         "A second address of /metrics and /health, without TLS, for the same time; empty: none.",
         default="",
         check=address_or_nothing,
-    )
-
-    gateway_socket: str = setting(
-        "Path of a Unix socket for Envoy on the same machine, without TLS: whoever opens it counts as Envoy, so only"
-        " this user may have access to its folder. Each instance has its own. Empty: none.",
-        default="",
-        check=_socket_or_nothing,
     )
 
     def __post_init__(self) -> None:

@@ -57,7 +57,9 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         mesh = await stack.enter_async_context(channel(settings.manager_target, settings.process.tls))
         keys, sink = KeySnapshots(ManagerKeySource(mesh)), TopicAuditSink(kafka)
         guard = await stack.enter_async_context(guarding(settings.process, keys, sink, SystemClock(), health))
-        await stack.enter_async_context(grpc_server(settings.process, [rpc.mount()], health, guard, PUBLIC_SERVICES))
+        await stack.enter_async_context(
+            grpc_server(settings.process, [rpc.mount()], health, guard, PUBLIC_SERVICES, settings.gateway_socket)
+        )
         await stack.enter_async_context(serving(health, settings.process.shutdown_delay))
         yield
 

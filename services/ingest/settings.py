@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.chassis.settings import KafkaSettings, ProcessSettings, part, setting
+from services.chassis.settings import KafkaSettings, ProcessSettings, part, setting, socket_or_nothing
 from services.contract.event_columns import MAX_STREAM_BYTES
 from services.domain.event_fields import DEFAULT_MAX_ATTRIBUTES
 from services.domain.tenants import TenantLimits
@@ -38,6 +38,13 @@ class Settings:
     manager_target: str = setting(
         "Address of AccessService, host:port, which knows the API keys; asked where AUTHENTICATION is required.",
         default="127.0.0.1:10000",
+    )
+    gateway_socket: str = setting(
+        "Path of a Unix socket for Envoy on the same machine, by which it sends events as gRPC over HTTP/1.1, without"
+        " TLS: whoever opens it counts as Envoy, so only this user may have access to its folder. Each instance has its"
+        " own. Empty: none.",
+        default="",
+        check=socket_or_nothing,
     )
     max_batch_events: int = setting("Maximum number of events in one call.", default=10_000)
     max_request_bytes: int = setting("Maximum size of one call, in bytes.", default=4 * 1024 * 1024)

@@ -22,7 +22,7 @@ from stack.servers import Addresses
 from stack.starter import Starter
 from stack.system import envoy_program, system_program
 from stack.topics import create_topics
-from stack.wiring import SERVICES, Wiring
+from stack.wiring import SERVICES, Wiring, sockets_folder
 
 INSTANCES = (1, 2)
 _REPLICAS = 3
@@ -141,10 +141,12 @@ class ReplicatedSystem:
             settings=settings,
             external=dataclasses.asdict(self._addresses[number]),
             secure=self.secure,
+            sockets=sockets_folder(self._processes.folder),
         )
 
     def _upstreams(self) -> dict[str, str]:
-        return {
+        sockets = ",".join(str(self._wiring(number, {}).ingest_socket) for number in self.ports)
+        return {"GATEWAY_INGEST_SOCKET": sockets} | {
             f"GATEWAY_{name.upper()}": ",".join(f"127.0.0.1:{getattr(ports, name)}" for ports in self.ports.values())
             for service in SERVICES
             for name in (service, f"{service}_admin")

@@ -13,15 +13,13 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.access.audit import address_of
 from services.chassis import telemetry
 from services.chassis.admin_server import admin_server
-from services.chassis.callers import Caller, IncomingCall
 from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import Mount, RunningServer, grpc_server
 from services.chassis.health import Health
-from services.chassis.peers import peer_identity, service_identity
-from services.chassis.settings import ProcessSettings, SettingsError
+from services.chassis.peers import peer_identity
+from services.chassis.settings import ProcessSettings
 from stack.certificate_requests import CertificateFiles
 from tests.fakes.certificates import Certificates, client_context
 from tests.fakes.guards import OpenGuard
@@ -228,47 +226,3 @@ async def test_the_admin_port_refuses_foreign_certificates_and_serves_renewed_on
     async with aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.ClientError):
             await session.get(f"http://127.0.0.1:{admin_port}/health")
-
-
-class SeenGuard(OpenGuard):
-    """Lets everybody in, and keeps who was at the other end."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[str, str]] = []
-
-    def admit(self, call: IncomingCall) -> Caller:
-        self.seen.append((call.peer_identity, address_of(call)))
-        return super().admit(call)
-
-
-async def test_envoy_is_known_by_a_socket_that_only_this_user_can_open(
-    metrics: None,  # noqa: ARG001
-    process: ProcessSettings,
-    peers: Peers,
-    tmp_path: Path,
-) -> None:
-    path, guard = tmp_path / "private" / "s", SeenGuard()
-    with_socket = replace(process, gateway_socket=str(path))
-    for mode in (None, 0o750, 0o705):
-        if mode is not None:
-            path.parent.mkdir(exist_ok=True)
-            path.parent.chmod(mode)
-        with pytest.raises(SettingsError, match="gateway_socket: "):
-            async with grpc_server(with_socket, [peers.mount()], Health("test"), guard):
-                pass
-    path.parent.chmod(0o700)
-    # As a crash leaves it behind.
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(path))
-    async with (
-        grpc_server(with_socket, [peers.mount()], Health("test"), guard) as running,
-        grpc.aio.insecure_channel(f"unix:{path}") as envoy,
-        grpc.aio.insecure_channel(f"127.0.0.1:{running.plaintext_port}") as other,
-    ):
-        # A second instance does not take it away.
-        with pytest.raises(SettingsError, match="another process"):
-            async with grpc_server(with_socket, [peers.mount()], Health("test"), guard):
-                pass
-        await who(envoy)
-        await who(other)
-    assert guard.seen == [(service_identity("gateway"), "unix"), ("", "127.0.0.1")]

@@ -10,7 +10,7 @@ import pytest
 
 from docs.rest_lua import lua_tables
 from services.chassis.settings import SettingsError, load_settings
-from stack.envoy import PREFIX, TEMPLATES, EnvoySettings, main, write_config
+from stack.envoy import PREFIX, TEMPLATES, EnvoySettings, main, render_config, write_config
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
@@ -151,33 +151,36 @@ def test_filters_of_what_is_off_are_off(tmp_path: Path, *, is_on: bool) -> None:
     assert chosen_by_settings == dict.fromkeys(expected, not is_on)
 
 
-def test_a_service_with_a_socket_is_reached_without_tls_and_the_others_with_it(tmp_path: Path) -> None:
+def test_events_go_to_sockets_without_tls_and_other_calls_to_the_servers_with_it(tmp_path: Path) -> None:
     mesh: dict[str, Any] = {"mesh_certificate": "m/c.pem", "mesh_key": "m/k.pem", "mesh_ca": "m/ca.pem"}
-    path = write_config(EnvoySettings(ingest="unix:/run/ingest.sock", **mesh), tmp_path)
-    clusters = {each["name"]: each for each in json.loads(path.read_text())["static_resources"]["clusters"]}
-    (instance,) = clusters["ingest"]["load_assignment"]["endpoints"][0]["lb_endpoints"]
-    assert instance["endpoint"]["address"] == {"pipe": {"path": "/run/ingest.sock"}}
-    assert (clusters["ingest"]["type"], "transport_socket" in clusters["ingest"]) == ("STATIC", False)
-    assert all("transport_socket" in clusters[name] for name in ("ingest_admin", "manager", "refusals"))
+    path = write_config(EnvoySettings(ingest_socket="/run/1.sock,/run/2.sock", **mesh), tmp_path)
+    config = json.loads(path.read_text())
+    clusters = {each["name"]: each for each in config["static_resources"]["clusters"]}
+    found = clusters["events"]["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert [each["endpoint"]["address"]["pipe"]["path"] for each in found] == ["/run/1.sock", "/run/2.sock"]
+    assert "transport_socket" not in clusters["events"]
+    assert all("transport_socket" in clusters[name] for name in ("ingest", "ingest_admin", "manager", "refusals"))
+    assert event_clusters(config) == {"events"}
 
 
-@pytest.mark.parametrize(
-    ("addresses", "problem"),
-    [
-        ("unix:ingest.sock", "absolute path"),
-        ("unix:/a.sock,unix:", "absolute path"),
-        ("unix:/" + "d" * 107, "absolute path"),
-        ("127.0.0.1:1,127.0.0.1", "host:port"),
-        # The one by TCP would be reached without TLS too.
-        ("unix:/a.sock,127.0.0.1:1", "for all"),
-        ("127.0.0.1:1,unix:/a.sock", "for all"),
-    ],
-)
-def test_a_service_is_reached_at_host_and_port_or_by_absolute_paths(addresses: str, problem: str) -> None:
-    with pytest.raises(SettingsError, match=f"GATEWAY_INGEST.*{problem}"):
-        load_settings(EnvoySettings, PREFIX, {"GATEWAY_INGEST": addresses})
+def test_without_sockets_events_go_to_the_server() -> None:
+    assert event_clusters(json.loads(render_config(EnvoySettings()))) == {"ingest"}
 
 
-@pytest.mark.parametrize("addresses", ["127.0.0.1:1,ingest:2", "unix:/a.sock,unix:/b.sock"])
-def test_several_instances_are_reached_in_the_same_way(addresses: str) -> None:
-    assert load_settings(EnvoySettings, PREFIX, {"GATEWAY_INGEST": addresses}).ingest == addresses
+def event_clusters(config: dict[str, Any]) -> set[str]:
+    """Return where the routes of events lead, at every port."""
+    texts = re.findall(r'\{[^{}]*"cluster": "(\w+)"[^{}]*"timeout": "30s"', json.dumps(config))
+    return set(texts)
+
+
+@pytest.mark.parametrize("paths", ["ingest.sock", "/a.sock,b.sock", "/" + "d" * 107])
+def test_a_socket_has_an_absolute_path(paths: str) -> None:
+    with pytest.raises(SettingsError, match=r"GATEWAY_INGEST_SOCKET.*absolute path"):
+        load_settings(EnvoySettings, PREFIX, {"GATEWAY_INGEST_SOCKET": paths})
+
+
+def test_instances_are_reached_at_host_and_port() -> None:
+    assert load_settings(EnvoySettings, PREFIX, {"GATEWAY_INGEST": "127.0.0.1:1,ingest:2"}).ingest
+    for addresses in ("127.0.0.1:1,127.0.0.1", "unix:/a.sock"):
+        with pytest.raises(SettingsError, match=r"GATEWAY_INGEST.*host:port"):
+            load_settings(EnvoySettings, PREFIX, {"GATEWAY_INGEST": addresses})

@@ -3,7 +3,6 @@
 import importlib
 import ssl
 import stat
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -90,18 +89,6 @@ def test_envoy_asks_for_credentials_and_shows_users_another_certificate_than_ser
     assert (settings.authentication, settings.anonymous) == ("required", "")
     assert settings.tls_key == str(files.edge.key) != settings.mesh_key == str(files.certificate("gateway").key)
     assert settings.tls_client_ca == str(files.ca)
-
-
-def test_envoy_reaches_ingest_by_a_socket_where_its_path_is_not_too_long(files: SecureFiles) -> None:
-    near = wiring(replace(files, home=Path("/run/tocsin")))
-    environ = gateway_environ(near, Path("access.log"))
-    path = service_environ("ingest", near, Path("data"))["INGEST_GATEWAY_SOCKET"]
-    assert environ["GATEWAY_INGEST"] == f"unix:{path}"
-    assert path.startswith("/run/tocsin/secrets/ingest-")
-    assert "MANAGER_GATEWAY_SOCKET" not in service_environ("manager", near, Path("data"))
-    far = wiring(replace(files, home=Path("/" + "d" * 107)))
-    assert gateway_environ(far, Path("access.log"))["GATEWAY_INGEST"] == f"127.0.0.1:{Ports().ingest}"
-    assert "INGEST_GATEWAY_SOCKET" not in service_environ("ingest", far, Path("data"))
 
 
 def test_programs_of_the_stack_trust_the_authority_and_use_the_first_key(tmp_path: Path) -> None:
