@@ -1,6 +1,7 @@
 """Apache Kafka on one machine: broker and controller in one JVM (KRaft), without Java or Maven installed."""
 
 import contextlib
+import os
 import subprocess
 import tempfile
 import time
@@ -90,7 +91,9 @@ def _train(classpath: str, output: Path) -> None:
         config.write_text(_properties(Path(scratch) / "log", ports, plaintext_listeners(ports)))
         format_storage(_java(classpath, "512m", ()), config)
         command = [*_java(classpath, "512m", (f"-XX:AOTCacheOutput={output}",)), "kafka.Kafka", str(config)]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as broker:
+        # What it learns is for later starts with other options too.
+        environ = os.environ | {"JDK_JAVA_OPTIONS": ""}
+        with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as broker:
             try:
                 _wait_for_broker(broker, f"127.0.0.1:{ports.kafka}")
                 broker.terminate()

@@ -24,6 +24,9 @@ from stack.testing import Servers, fresh_name, isolated_wiring, read_addresses, 
 from stack.topics import create_topics, delete_topics
 from tests.tools import NEEDS, count_by_tool, is_excused, missing_tools
 
+# Brokers live for minutes here: Java's second compiler would take two fifths of their CPU, and pay off later.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 # No test fails because the machine is slow. On CI the parent draws the same examples each time.
 settings.register_profile("patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
