@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from cli.events.decoding import UnreadableEventsError, decode_events
 from services.chassis.kafka import Record
 from services.rule_language.checking import Expression
 from services.rule_language.environment import StepLimitError
@@ -16,6 +15,9 @@ def selected_events(
 
     `notice` takes what is to be said about records that cannot be read.
     """
+    # Slow to import, and not needed by the other commands.
+    from cli.events.decoding import UnreadableEventsError, decode_events  # noqa: PLC0415
+
     for record in records:
         try:
             events = decode_events(record)

@@ -9,7 +9,6 @@ import grpc
 
 from cli.client import RPC_TIMEOUT_S, failure_reason_of, field_violations, retry_delay_of
 from cli.parsing.event import ParseNote
-from cli.send.columns import columns_request
 from cli.send.events import OutgoingEvent, RefusedLine
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import (
@@ -97,6 +96,9 @@ class _Caller:
     def start(self, batch: list[OutgoingEvent]) -> list[_Call]:
         """Start the calls for a batch: one with columns, else as many as its size needs."""
         if self._takes_columns:
+            # Slow to import, and not needed by the other commands.
+            from cli.send.columns import columns_request  # noqa: PLC0415
+
             return [self._start(batch, columns_request([sent.event for sent in batch]))]
         return [
             self._start(part, IngestBatchRequest(events=[sent.event for sent in part]))

@@ -137,7 +137,7 @@ def test_the_command_calls_with_the_systems_own_key_and_authority(secure: Secure
     secure.system.wiring.write(secure.files.home)
     write_secret(secure.files.admin_key, secure.key)
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
-    command = [sys.executable, "-m", "cli.main", "rules", "list", "-o", "json"]
+    command = [sys.executable, "-m", "cli", "rules", "list", "-o", "json"]
     listed = subprocess.run(
         command,
         cwd=ROOT,

@@ -112,7 +112,7 @@ def test_a_secure_start_shows_a_key_once_with_which_the_first_versions_lines_wor
     assert again.stdout.count("it ran already") == len(SERVICES) + len(("kafka", "postgres", "redis", "envoy", "sinks"))
     assert KEY.findall(again.stdout + shell.run("stack", "status").stdout) == []
 
-    made = shell.run("cli.main", "keys", "create", "--name", "eve", "--role", "viewer", "--bootstrap")
+    made = shell.run("cli", "keys", "create", "--name", "eve", "--role", "viewer", "--bootstrap")
     (other,) = KEY.findall(made.stdout)
     wait_until(lambda: shell.call("GET", fired, key=other)[0] == 200, what="the other key is known")
     assert shell.call("POST", "/api/alert-rules", RULE, key=other)[0] == 403

@@ -96,7 +96,7 @@ class World:
     def command(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run the tocsin command against this system."""
         environ = {**os.environ, "TOCSIN_SERVER": self.address}
-        command = [sys.executable, "-m", "cli.main", *arguments]
+        command = [sys.executable, "-m", "cli", *arguments]
         return subprocess.run(
             command, cwd=ROOT, env=environ, input=text, capture_output=True, text=True, timeout=60, check=False
         )

@@ -49,7 +49,7 @@ def send(kafka: str, topics: str) -> Send:
 
 @pytest.fixture
 def command(kafka: str, topics: str) -> list[str]:
-    start = [sys.executable, "-m", "cli.main", "events", "tail", "-o", "json"]
+    start = [sys.executable, "-m", "cli", "events", "tail", "-o", "json"]
     return [*start, "--kafka", kafka, "--topic-prefix", topics]
 
 
@@ -106,7 +106,7 @@ def test_new_events_of_all_partitions_follow_until_ctrl_c(command: list[str], se
 
 def test_without_the_topic_the_command_ends(kafka: str) -> None:
     environ = {**os.environ, "TOCSIN_KAFKA": kafka}
-    command = [sys.executable, "-m", "cli.main", "events", "tail", "--topic-prefix", "nobody."]
+    command = [sys.executable, "-m", "cli", "events", "tail", "--topic-prefix", "nobody."]
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == ExitCode.REFUSED
     assert done.stderr == f"{kafka}: NOT_FOUND: there is no topic nobody.log-events\n"

@@ -1,4 +1,4 @@
-"""Ctrl-C ends the command without a traceback, from its first import on."""
+"""The start of the command: it is quick, and Ctrl-C ends it without a traceback, from its first import on."""
 
 import os
 import signal
@@ -50,3 +50,17 @@ def test_where_ctrl_c_is_ignored_it_stays_so(tmp_path: Path) -> None:
     ignore = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
     code, error = start(tmp_path, "typer.py", f"{CTRL_C}raise SystemExit(7)", before=ignore)
     assert (code, error) == (7, "")
+
+
+def test_garbage_is_collected_only_once_all_is_imported(tmp_path: Path) -> None:
+    main = "lambda: sys.exit(1 if gc.isenabled() and gc.get_freeze_count() > 1000 else 2)"
+    before = f"import gc, sys; sys.modules['cli.main'] = type(sys)('cli.main'); sys.modules['cli.main'].main = {main}"
+    assert start(tmp_path, "unused.py", "", before=before) == (1, "")
+    code, error = start(tmp_path, "typer.py", "import gc\nraise SystemExit(7 if gc.isenabled() else 8)")
+    assert (code, error) == (8, "")
+
+
+def test_commands_do_not_wait_for_the_library_of_columns() -> None:
+    program = "import cli.main, sys; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert {"numpy", "pyarrow"}.isdisjoint(ran.stdout.split())
