@@ -226,9 +226,9 @@ def measure_rpcs(brokers: str, seconds: float, in_flight: int) -> None:
     """Measure a running ingest."""
     ports = Ports.free()
     with running(brokers, ports) as process:
-        rows = batch_rows(process, f"127.0.0.1:{ports.ingest}", seconds, in_flight)
+        rows = batch_rows(process, f"127.0.0.1:{ports.edge}", seconds, in_flight)
         show(f"IngestBatch, {SIZE} events per call, {in_flight} calls in flight", rows)
-        rows = batch_rows(process, f"127.0.0.1:{ports.ingest}", seconds, in_flight, is_columns=True)
+        rows = batch_rows(process, f"127.0.0.1:{ports.edge}", seconds, in_flight, is_columns=True)
         show(f"IngestColumns, {COLUMNS_SIZE} events per call, zstd, {in_flight} calls in flight", rows)
         for rate in (2000.0, None):
             rows = single_rows(process, ports.edge, seconds, rate)

@@ -44,8 +44,8 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         self._streams: set[asyncio.Task[None]] = set()
         self._is_stopping = False
         self._has_interrupted = False
-        self._duration = telemetry.meter(__name__).create_histogram(
-            "tocsin.rpc.server.duration", unit="s", description="Duration of rpcs, by method and status code."
+        self._duration = telemetry.call_histogram(
+            "tocsin_rpc_server_duration_seconds", "Duration of rpcs, by method and status code.", ("method", "code")
         )
 
     @property
@@ -95,11 +95,13 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, act: Any, requests_of: Any, method: str) -> Any:
         async def unary(raw: Any, context: Any) -> Any:
-            about: list[Any] = []
+            about: list[Message] = []
 
             async def run() -> Any:
-                about.append(requests_of(raw))
-                return await act(about[0], context)
+                request = requests_of(raw)
+                if isinstance(request, Message):
+                    about.append(request)
+                return await act(request, context)
 
             return await self._observed(run, method, context, about)
 
@@ -173,8 +175,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                 return response
         finally:
             self._running.discard(task)
-            labels = {"method": method.lstrip("/"), "code": code.name}
-            self._duration.record(time.perf_counter() - started, labels)
+            self._duration.labels(method.lstrip("/"), code.name).observe(time.perf_counter() - started)
 
     async def _record(
         self, call: IncomingCall, caller: Caller | None, code: grpc.StatusCode, reason: str, resource: str

@@ -1,7 +1,7 @@
 """Traces and metrics: OpenTelemetry inside, OTLP and Prometheus outside."""
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,7 +17,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
+from prometheus_client import Histogram as DirectHistogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 # Upper bounds of the buckets of every histogram whose unit is "s".
@@ -64,6 +65,7 @@ class _Providers:
     meters: metrics.MeterProvider = field(default_factory=metrics.NoOpMeterProvider)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     tracers: dict[str, trace.Tracer] = field(default_factory=dict)
+    histograms: dict[str, DirectHistogram] = field(default_factory=dict)
 
 
 _current = _Providers()
@@ -94,6 +96,19 @@ def tracer(name: str) -> trace.Tracer:
 def meter(name: str) -> metrics.Meter:
     """Return the meter of a module; create instruments inside of the telemetry block."""
     return _current.meters.get_meter(name)
+
+
+def call_histogram(name: str, description: str, labels: Sequence[str]) -> DirectHistogram:
+    """Return a histogram of seconds for what is counted at each call, by its name in Prometheus.
+
+    It is prometheus_client's own: OpenTelemetry's SDK takes 8 µs to count one value, a tenth of a single event's call.
+    """
+    if name not in _current.histograms:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        _current.histograms[name] = DirectHistogram(
+            name, description, labels, buckets=_SECONDS_BUCKETS, registry=_current.registry
+        )
+    return _current.histograms[name]
 
 
 def exposition() -> tuple[bytes, str]:

@@ -67,10 +67,14 @@ class LogIngest:
         return Mount(_SERVICE, lambda server: server.add_generic_rpc_handlers((handler,)))
 
     def _received(self, rpc: Callable[[bytes, Any], Awaitable[bytes]]) -> Any:
-        """Receive a call's one request when a slot is free, and not before, as gRPC does by itself."""
+        """Receive a call's one request when a slot is free, and not before, as gRPC does by itself.
+
+        What Envoy has sent as a whole already, as most single events, needs none.
+        """
 
         async def receive_and_call(_requests: Any, context: Any) -> bytes:
-            return await rpc(await self._receive_limiter.receive(context.read), context)
+            is_here: bool = getattr(context, "has_whole_body", False)
+            return await rpc(await self._receive_limiter.receive(context.read, is_here=is_here), context)
 
         return grpc.stream_unary_rpc_method_handler(receive_and_call)
 

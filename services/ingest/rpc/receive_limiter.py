@@ -45,8 +45,13 @@ class ReceiveLimiter:
         """How many requests are being received."""
         return len(self._slow_from)
 
-    async def receive(self, read: Callable[[], Awaitable[Any]]) -> bytes:
-        """Receive a call's only request; raise Overloaded where no slot is free in time."""
+    async def receive(self, read: Callable[[], Awaitable[Any]], *, is_here: bool = False) -> bytes:
+        """Receive a call's only request; raise Overloaded where no slot is free in time.
+
+        `is_here`: it has come, so that reading waits for nothing, and takes no slot.
+        """
+        if is_here:
+            return _request(await read())
         await self._take_slot()
         try:
             return await self._read(read)
@@ -79,10 +84,7 @@ class ReceiveLimiter:
             raise Overloaded("the request came slowly, and others wait; try again later") from None
         finally:
             self._slow_from.pop(timeout, None)
-        if message is grpc.aio.EOF:
-            raise MalformedMessage("the call holds no request")
-        request: bytes = message
-        return request
+        return _request(message)
 
     def _end_a_slow_request(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -90,6 +92,13 @@ class ReceiveLimiter:
             if slow_from <= now and timeout.when() is None:
                 timeout.reschedule(now)
                 return
+
+
+def _request(message: Any) -> bytes:
+    if message is grpc.aio.EOF:
+        raise MalformedMessage("the call holds no request")
+    request: bytes = message
+    return request
 
 
 def _overloaded() -> Overloaded:

@@ -34,6 +34,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.calls: list[dict[str, str]] = []
+        self.came_whole: list[bool] = []
         self.has_begun, self.may_read, self.may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.was_cancelled = asyncio.Event()
         self.may_read.set()
@@ -42,6 +43,7 @@ class Echo:
         self.calls.append(dict(context.invocation_metadata()))
         self.has_begun.set()
         await self.may_read.wait()
+        self.came_whole.append(context.has_whole_body)
         request = await context.read()
         if request is grpc.aio.EOF:
             return b"nothing"
@@ -191,6 +193,7 @@ async def test_one_connection_has_one_call_after_another(connection: Connection,
     assert (await connection.answer())[1] == b"nothing"
     first, second = echo.calls[0], echo.calls[1]
     assert (first["x-first"], first["user-agent"], "x-first" in second) == ("Value", "test", False)
+    assert echo.came_whole == [True] * 4
 
 
 async def test_headers_of_any_bytes_are_read_as_latin_1(connection: Connection, echo: Echo) -> None:

@@ -37,6 +37,20 @@ def test_metrics_are_exposed_under_the_names_that_users_chart() -> None:
     assert not any("otel_scope" in line or "target_info" in line for line in lines)
 
 
+@pytest.mark.usefixtures("spans")
+def test_durations_of_calls_are_exposed_as_other_histograms_are() -> None:
+    telemetry.meter("test").create_histogram("tocsin.a.duration", unit="s", description="What").record(
+        0.003, {"m": "x"}
+    )
+    telemetry.call_histogram("tocsin_b_duration_seconds", "What", ("m",)).labels("x").observe(0.003)
+    # Each server of a process asks for it.
+    telemetry.call_histogram("tocsin_b_duration_seconds", "What", ("m",)).labels("x").observe(0.003)
+    one, other = ([line for line in exposed() if f"tocsin_{name}_duration" in line] for name in "ab")
+    assert len(one) == len(other)
+    alike = [line.replace("_b_", "_a_").replace("2.0", "1.0").replace("0.006", "0.003") for line in other]
+    assert sorted(alike) == sorted(one)
+
+
 def test_a_trace_continues_through_headers(spans: InMemorySpanExporter) -> None:
     context = telemetry.context_of([("other", b"x"), CALLER])
     with telemetry.tracer("test").start_as_current_span("judge", context):

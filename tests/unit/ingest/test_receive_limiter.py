@@ -104,9 +104,19 @@ async def test_a_caller_that_gives_up_frees_its_slot() -> None:
         assert await second == b"request"
 
 
+async def test_a_request_that_is_here_needs_no_slot() -> None:
+    limiter, sender, here = ReceiveLimiter(1, timeout=LONG), Sender(), Sender()
+    here.comes.set()
+    async with receiving(limiter, sender):
+        await sender.is_read.wait()
+        assert await limiter.receive(here.read, is_here=True) == b"request"
+        assert limiter.receiving == 1
+
+
 async def test_a_call_that_ends_without_a_request_is_malformed() -> None:
     async def nothing() -> object:
         return grpc.aio.EOF
 
-    with pytest.raises(MalformedMessage):
-        await ReceiveLimiter(1).receive(nothing)
+    for is_here in (True, False):
+        with pytest.raises(MalformedMessage):
+            await ReceiveLimiter(1).receive(nothing, is_here=is_here)
