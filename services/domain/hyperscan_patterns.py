@@ -5,6 +5,9 @@ pattern takes a newline, so no match reaches from one text into the next. What t
 NUL here. So a match of the tree is never missed, and one is invented at most in a text that has a newline or NUL, and
 only if some set of characters has one of these two and not the other (`tells_newline_from_nul`).
 
+Behind the last text stands END: where a newline, or nothing, follows the end of a line at the end of what is scanned,
+Hyperscan misses matches of `$`, also some of earlier lines. What it reports in END itself is to be dropped.
+
 A pattern like `backend-7 .*retries` is not scanned as a whole: with a thousand of them, each `retries` in a text would
 concern them all. Only the piece between two such gaps that is rarest is looked for, and what it proposes is confirmed.
 """
@@ -25,6 +28,8 @@ from services.domain.regex import (
     takes,
 )
 
+# The end of the last line, and something that is not one.
+END = b"\n\0"
 # Repetitions of more than this become unlimited: a counted one costs as much as its text written out.
 MAX_COUNTED = 16
 # A repetition of this many characters, without a limit, is a gap.

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from services.domain.hyperscan_patterns import rarest_piece, to_hyperscan, trim, widen
+from services.domain.hyperscan_patterns import END, rarest_piece, to_hyperscan, trim, widen
 from services.domain.regex import Regex, is_ascii
 from services.domain.regex_syntax import parse_regex
 from services.redaction.presets import SecretPattern
@@ -35,6 +35,7 @@ class SecretScanner:
         reports: list[tuple[int, int]] = []
         is_whole = self._scan(buffer, reports, _MAX_REPORTS + _MAX_REPORTS_PER_TEXT * len(texts))
         found = np.array(reports, dtype=np.int64).reshape(-1, 2)
+        found = found[found[:, 1] <= len(buffer) - len(END)]
         rows = (np.searchsorted(starts, found[:, 1] - 1, side="right") - 1).tolist()
         proposed: dict[int, set[int]] = {}
         for number, row in set(zip(found[:, 0].tolist(), rows, strict=True)):
@@ -83,17 +84,16 @@ def _database(regexes: Sequence[str]) -> Any:
     return database
 
 
-def _join(texts: Any) -> tuple[Any, npt.NDArray[np.int64]]:
-    """Return the texts with newlines between them, NUL instead of newlines inside, and where each begins."""
+def _join(texts: Any) -> tuple[bytes, npt.NDArray[np.int64]]:
+    """Return the texts with newlines between them, NUL instead of newlines inside, and END; and where each begins."""
     ends = np.cumsum(pc.binary_length(texts).to_numpy().astype(np.int64) + 1)
     starts = np.concatenate([[0], ends[:-1]])
     listed: Any = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
     joined: Any = pc.binary_join(listed, "\n")
     data = joined.buffers()[2] or b""
-    characters = np.frombuffer(data, np.uint8)
+    characters = np.frombuffer(data, np.uint8)[: ends[-1] - 1]
     newlines = np.flatnonzero(characters == _NEWLINE)
-    if len(newlines) < len(texts):
-        return data, starts
-    replaced = characters.copy()
-    replaced[np.setdiff1d(newlines, starts - 1, assume_unique=True)] = 0
-    return replaced, starts
+    if len(newlines) >= len(texts):
+        characters = characters.copy()
+        characters[np.setdiff1d(newlines, starts - 1, assume_unique=True)] = 0
+    return b"".join((characters.data, END)), starts

@@ -4,6 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import re2
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from services.domain.hyperscan_patterns import (
     positions,
@@ -102,10 +105,10 @@ def found(tree: Regex) -> list[bool]:
 def test_a_pattern_is_found_where_re2_finds_it(pattern: str) -> None:
     expected = pc.match_substring_regex(pa.array(TEXTS), pattern).to_pylist()
     tree = parse_regex(pattern)
-    for given in (tree, trim(tree), widen(tree)):
-        for text, hit, wanted in zip(TEXTS, found(given), expected, strict=True):
+    for looked_for in (tree, trim(tree), widen(tree)):
+        for text, hit, wanted in zip(TEXTS, found(looked_for), expected, strict=True):
             is_doubtful = tells_newline_from_nul(tree) and ("\n" in text or "\0" in text)
-            assert hit == wanted or (hit and is_doubtful), (text, given)
+            assert hit == wanted or (hit and is_doubtful), (text, looked_for)
 
 
 @pytest.mark.parametrize(
@@ -239,3 +242,26 @@ def test_texts_do_not_run_into_each_other() -> None:
     assert texts.special is not None
     assert texts.special.tolist() == [False, False, True, False, True, False]
     assert JoinedTexts.of(pa.array(["a", "b"])).special is None
+
+
+LINE_ENDS = ("c$", "[bc]$", "abc$", "(?:a|bc)$", "a+$", "^x", "ab")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sets(st.sampled_from(LINE_ENDS), min_size=1, max_size=4),
+    st.lists(st.text("abc1x ]", max_size=30), min_size=1, max_size=7),
+)
+# Hyperscan missed these where nothing, or a newline alone, came after the last of them.
+@example({"(?:a|bc)$"}, ["bx", "cbaa caxb1cxba xbb] c]xa]a bbc"])
+@example({"abc$", "(?:a|bc)$", "a+$"}, ["1]x1b", "c1xbxx11bb]   1 ]bb ", "b]cb ]a c xc1 ba1cbc"])
+@example({"ab", "c$"}, ["x" * 26 + "c", ""])
+def test_ends_of_texts_are_found_wherever_a_text_stands(patterns: set[str], texts: list[str]) -> None:
+    trees = [parse_regex(pattern) for pattern in sorted(patterns)]
+    joined = JoinedTexts.of(pa.array(texts, pa.string()))
+    by_number = Scanner(trees).scan(joined)
+    for number, pattern in enumerate(sorted(patterns)):
+        expected = [row for row, text in enumerate(texts) if re2.search(pattern, text)]
+        assert by_number.get(number, np.zeros(0, np.int64)).tolist() == expected
+        rows = np.arange(len(texts))
+        assert np.flatnonzero(Matcher(trees[number]).match(joined, rows)).tolist() == expected

@@ -28,6 +28,10 @@ def test_nothing_reaches_from_one_text_into_the_next() -> None:
     assert a_scanner("ab", "^b", "a\\nb").scan(pa.array(["a", "xb", "a", "a\nb"])) == {3: {2}}
 
 
+def test_the_end_of_a_text_is_found_before_an_empty_one_too() -> None:
+    assert a_scanner("ab+", "c$").scan(pa.array(["1111", "[redacted:p0][redacted:p0]c", ""])) == {1: {1}}
+
+
 def test_after_very_many_matches_every_text_is_proposed() -> None:
     texts = pa.array(["b", "a", "a" * 5000, "b", ""])
     assert a_scanner("a", "b").scan(texts) == {0: {1}, 1: {0}} | {number: {0, 1} for number in (2, 3, 4)}

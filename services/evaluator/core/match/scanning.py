@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from services.domain.hyperscan_patterns import to_hyperscan
+from services.domain.hyperscan_patterns import END, to_hyperscan
 from services.domain.regex import Regex, is_ascii
 from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.events import Array, Ints, RowMask, offsets_array
@@ -31,9 +31,9 @@ _RETRY_TEXTS = 1 << 26
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JoinedTexts:
-    """Texts in one buffer, with newlines between them; inside of them NUL stands for newlines."""
+    """Texts in one buffer, with newlines between them and END behind; inside of them NUL stands for newlines."""
 
-    buffer: Any
+    buffer: bytes
     # Where each text begins, and where it ends.
     starts: Ints
     ends: Ints
@@ -50,16 +50,16 @@ class JoinedTexts:
         offsets = offsets_array(np.array([0, len(strings)]))
         joined: Any = pc.binary_join(pa.ListArray.from_arrays(offsets, strings), "\n")
         data = joined.buffers()[2] or b""
-        characters = np.frombuffer(data, np.uint8)
+        characters = np.frombuffer(data, np.uint8)[: int(ends[-1]) if len(ends) else 0]
         inner = _inner_newlines(characters, starts)
         nuls = np.flatnonzero(characters == _NUL)
-        if not len(inner) and not len(nuls):
-            return cls(data, starts, ends, None)
-        special = np.zeros(len(strings), dtype=np.bool_)
-        special[np.searchsorted(starts, np.concatenate([inner, nuls]), side="right") - 1] = True
-        replaced = characters.copy()
-        replaced[inner] = _NUL
-        return cls(replaced, starts, ends, special)
+        special = None
+        if len(inner) or len(nuls):
+            special = np.zeros(len(strings), dtype=np.bool_)
+            special[np.searchsorted(starts, np.concatenate([inner, nuls]), side="right") - 1] = True
+            characters = characters.copy()
+            characters[inner] = _NUL
+        return cls(b"".join((characters.data, END)), starts, ends, special)
 
 
 def _inner_newlines(characters: NDArray[np.uint8], starts: Ints) -> Ints:
@@ -127,6 +127,7 @@ class Scanner:
         reports: list[int] = []
         self._compiled.database.scan(texts.buffer, match_event_handler=_report, context=reports.append)
         found = np.array(reports, dtype=np.int64)
+        found = found[found & _END_MASK <= len(texts.buffer) - len(END)]
         numbers, ends = found >> _END_BITS, found & _END_MASK
         rows = np.searchsorted(texts.starts, ends - 1, side="right") - 1
         self._note_frequent(numbers, len(texts.starts))
@@ -159,11 +160,12 @@ class Matcher:
         view = memoryview(texts.buffer)
         bounds = zip(texts.starts[numbers].tolist(), texts.ends[numbers].tolist(), strict=True)
         chosen = [view[start:end] for start, end in bounds]
+        joined = b"\n".join(chosen)
         reports: list[int] = []
-        self._database.scan(b"\n".join(chosen), match_event_handler=_report, context=reports.append)
+        self._database.scan(joined + END, match_event_handler=_report, context=reports.append)
         borders = list(itertools.accumulate(len(text) + 1 for text in chosen))
         mask = np.zeros(len(numbers), dtype=np.bool_)
-        mask[[bisect.bisect_right(borders, end - 1) for end in reports]] = True
+        mask[[bisect.bisect_right(borders, end - 1) for end in reports if end <= len(joined)]] = True
         return mask
 
 
