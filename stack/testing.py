@@ -8,7 +8,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -65,6 +65,9 @@ class Servers:
 
     def stop(self) -> None:
         """Stop what was started and remove the data."""
+        # It would write for seconds what nobody reads.
+        with suppress(ProcessLookupError):
+            self._processes.kill("kafka")
         self._starter.stop(self._processes.running())
         self._guard.close()
         shutil.rmtree(self._processes.folder, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -174,4 +174,9 @@ def replicated_system(
             system.start()
             yield servers, system
         finally:
-            Starter(processes, progress).stop(processes.running())
+            brokers = servers.kafka.names
+            Starter(processes, progress).stop(one for one in processes.running() if one.name not in brokers)
+            # One after the other they would wait for those that have stopped before.
+            for name in brokers:
+                with suppress(ProcessLookupError):
+                    processes.kill(name)

@@ -21,6 +21,9 @@ from tests.e2e.world import World, never, wait_until
 # How long nothing more may arrive after everything expected has arrived.
 QUIET = 3.0
 
+# The longest that a breaker stays open, which doubles while a channel fails.
+SETTINGS = {"NOTIFIER_BREAKER_RESET": "5s"}
+
 # Of severity MEDIUM, which the routes send to Slack only.
 ONLY_SLACK = {
     "name": "notified on Slack only",
@@ -57,7 +60,10 @@ class Breakable:
 def breakable(own_servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Breakable]:
     own_servers.start(*SERVERS)
     folder = tmp_path_factory.mktemp("system")
-    with isolated_wiring(own_servers.addresses) as wiring, temporary_system(wiring, folder, print) as system:
+    with (
+        isolated_wiring(own_servers.addresses) as wiring,
+        temporary_system(wiring, folder, print, settings=SETTINGS) as system,
+    ):
         breakable = Breakable(World(system), own_servers)
         yield breakable
         # What comes twice may come later than the test that caused it is over.
