@@ -17,7 +17,7 @@ from tests.fakes.notifier import NOW, failed_delivery
 
 pytestmark = pytest.mark.integration
 
-IN_FLIGHT = [failed_delivery(number=number, state=DeliveryState.IN_FLIGHT).delivery for number in range(1, 6)]
+IN_FLIGHT = [failed_delivery(number=number, state=DeliveryState.IN_FLIGHT).delivery for number in range(1, 8)]
 
 
 @pytest.fixture
@@ -57,6 +57,27 @@ async def test_an_outcome_waits_a_moment_for_those_that_come_just_after_it(
     assert len({row["xmin"] for row in rows}) == 1
 
 
+@pytest.mark.parametrize(("others", "together"), [(0, 1), (1, 2), (5, 6), (6, 6)])
+async def test_an_outcome_waits_again_while_others_come_but_not_for_ever(
+    opened: Database, others: int, together: int
+) -> None:
+    coming = [delivered(each) for each in IN_FLIGHT[1 : others + 1]]
+    recording: list[asyncio.Task[frozenset[str]]] = []
+
+    async def sleep(_: float) -> None:
+        if coming:
+            recording.append(asyncio.create_task(written.record(coming.pop(), now=NOW)))
+            await asyncio.sleep(0)
+
+    written = PostgresDeliveryOutcomes(
+        opened, instance="n1", fallbacks={}, probe_interval=timedelta(minutes=1), sleep=sleep
+    )
+    await written.record(delivered(IN_FLIGHT[0]), now=NOW)
+    await asyncio.gather(*recording)
+    rows = await opened.fetch("SELECT xmin::text FROM deliveries WHERE state = 'DELIVERED'")
+    assert (len(rows), len({row["xmin"] for row in rows})) == (together, 1)
+
+
 async def test_batches_of_outcomes_share_one_plan(opened: Database, outcomes: PostgresDeliveryOutcomes) -> None:
     # From the sixth one on the server chooses.
     for _ in range(7):
@@ -79,7 +100,7 @@ async def test_only_the_holder_of_the_lease_postpones_a_delivery(
 ) -> None:
     await opened.fetch("UPDATE deliveries SET holder = 'n2' WHERE id = $1", IN_FLIGHT[0].id)
     await asyncio.gather(*(outcomes.record(postponed(each), now=NOW) for each in IN_FLIGHT[:2]))
-    assert await states(opened) == ["IN_FLIGHT", "PENDING", *["IN_FLIGHT"] * 3]
+    assert await states(opened) == ["IN_FLIGHT", "PENDING", *["IN_FLIGHT"] * 5]
     assert await count_results(opened) == 0
 
 
@@ -90,7 +111,7 @@ async def test_what_the_database_refuses_holds_up_no_other_outcome(
     recorded = [delivered(IN_FLIGHT[0]), refused, delivered(IN_FLIGHT[2])]
     results = await asyncio.gather(*(outcomes.record(each, now=NOW) for each in recorded), return_exceptions=True)
     assert [isinstance(result, Exception) for result in results] == [False, True, False]
-    assert await states(opened) == ["DELIVERED", "IN_FLIGHT", "DELIVERED", "IN_FLIGHT", "IN_FLIGHT"]
+    assert await states(opened) == ["DELIVERED", "IN_FLIGHT", "DELIVERED", *["IN_FLIGHT"] * 4]
 
 
 async def test_a_delivery_supersedes_what_is_older_about_its_subject(
@@ -99,7 +120,7 @@ async def test_a_delivery_supersedes_what_is_older_about_its_subject(
     await opened.fetch("UPDATE deliveries SET subject_id = 'one', state = 'PENDING' WHERE sequence < 3")
     newest = replace(IN_FLIGHT[2], subject_id="one")
     await asyncio.gather(*(outcomes.record(delivered(each), now=NOW) for each in (newest, IN_FLIGHT[3])))
-    assert await states(opened) == ["SUPERSEDED", "SUPERSEDED", "DELIVERED", "DELIVERED", "IN_FLIGHT"]
+    assert await states(opened) == ["SUPERSEDED", "SUPERSEDED", "DELIVERED", "DELIVERED", *["IN_FLIGHT"] * 3]
 
 
 def delivered(delivery: Delivery) -> DeliveryOutcome:

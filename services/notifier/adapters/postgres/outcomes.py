@@ -7,7 +7,7 @@ refuses as a whole, so that one of them cannot hold up the others.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -124,9 +124,10 @@ ORDER BY sequence
 
 # A plan for each batch would cost more than running it, and is always the same: by the ids.
 _PLAN_ONCE = "SET LOCAL plan_cache_mode = force_generic_plan"
-# How long an outcome waits for others of its channel's pool, which end about then: so they are written together, and so
-# many deliveries are leased together next.
+# For so long an outcome waits for others of its channel's pool, which end about then, and again while others come: so
+# they are written together, and so many deliveries are leased together next.
 _LINGER_SECONDS = 0.005
+_MAX_LINGERS = 5
 # As many as one statement takes well; the workers of all channels are fewer.
 _MAX_BATCH = 200
 
@@ -151,8 +152,10 @@ class PostgresDeliveryOutcomes:
         instance: str,
         fallbacks: Mapping[str, tuple[str, ...]],
         probe_interval: timedelta,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._database = database
+        self._sleep = sleep
         self._instance = instance
         self._fallbacks = fallbacks
         self._probe_interval = probe_interval
@@ -172,10 +175,17 @@ class PostgresDeliveryOutcomes:
         """Write what waits, until nothing does."""
         try:
             while self._waiting:
-                await asyncio.sleep(_LINGER_SECONDS)
+                await self._linger()
                 await self._write_batch(self._pop_batch())
         finally:
             self._writing = None
+
+    async def _linger(self) -> None:
+        for _ in range(_MAX_LINGERS):
+            count = len(self._waiting)
+            await self._sleep(_LINGER_SECONDS)
+            if len(self._waiting) == count:
+                return
 
     def _pop_batch(self) -> list[_Waiting]:
         """Return what is written next; of a delivery whose lease has ended meanwhile there may be two outcomes."""
