@@ -5,7 +5,7 @@ import logging
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -28,6 +28,7 @@ from stack.sinks import Behaviour, Sinks, running_sinks
 from stack.sinks.journal import Journal
 from stack.sinks.smtp_sink import folder_certificate, smtp_sink
 from tests.fakes.notifier import EVIL, incident_content, notification_content
+from tests.fakes.unhelpful_servers import counting_server, dripping_server, endless_server, unhelpful_server
 
 # Short, as some tests wait for it; a worker beside this one may take the processor for longer than a moment.
 TIMEOUT_S = 1.0
@@ -44,95 +45,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def sinks(certificates: Path) -> AsyncIterator[Sinks]:
     async with running_sinks(certificates) as running:
         yield running
-
-
-@asynccontextmanager
-async def unhelpful_server(reply: bytes | None) -> AsyncIterator[int]:
-    """Answers whatever comes with these bytes and hangs up, or with nothing at all, for ever."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if reply is None:
-            await reader.read(-1)
-        else:
-            writer.write(reply)
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield int(server.sockets[0].getsockname()[1])
-    finally:
-        server.close()
-
-
-@asynccontextmanager
-async def counting_server(reply: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Answer each connection's first bytes with the reply; the list has what came."""
-    came: list[bytes] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        came.append(await reader.read(65536))
-        writer.write(reply)
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield int(server.sockets[0].getsockname()[1]), came
-    finally:
-        server.close()
-
-
-@asynccontextmanager
-async def dripping_server(drip: bytes) -> AsyncIterator[int]:
-    """Send this every few milliseconds, until the client has left."""
-    serving: set[asyncio.Task[None]] = set()
-
-    async def drips(writer: asyncio.StreamWriter) -> None:
-        try:
-            with suppress(OSError):
-                while not writer.is_closing():
-                    writer.write(drip)
-                    await writer.drain()
-                    await asyncio.sleep(0.01)  # the pace of the server, and no wait for the tested code
-        finally:
-            writer.close()
-
-    def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.add(asyncio.ensure_future(drips(writer)))
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield int(server.sockets[0].getsockname()[1])
-    finally:
-        server.close()
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
-
-
-@asynccontextmanager
-async def endless_server(answer: tuple[bytes, bytes]) -> AsyncIterator[tuple[int, asyncio.Future[int]]]:
-    """Answer without end; the future has how many bytes were sent until the connection was closed."""
-    sent: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        begin, rest = answer
-        if begin.startswith(b"HTTP"):
-            await reader.readuntil(b"\r\n\r\n")
-        size = 0
-        with suppress(OSError):
-            writer.write(begin)
-            while True:
-                writer.write(rest)
-                await writer.drain()
-                size += len(rest)
-        writer.close()
-        sent.set_result(size)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield int(server.sockets[0].getsockname()[1]), sent
-    finally:
-        server.close()
 
 
 class ChannelContract(ABC):

@@ -12,6 +12,15 @@ from tests.fakes.ingest_server import IngestServer
 Command = Callable[..., Result]
 # Of the alerts and failed notifications of the fixtures.
 IDS = ("01234567-89ab-7def-8123-456789abcdef", "11234567-89ab-7def-8123-456789abcdef")
+RULE = {
+    "name": "first",
+    "description": "what to do",
+    "type": "ERROR_THRESHOLD",
+    "threshold": 1_000_000,
+    "windowMinutes": 5,
+    "severity": "HIGH",
+    "labels": {"team": "cli", "tier": "1"},
+}
 
 
 def error_of(done: Result) -> Any:

@@ -1,6 +1,9 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import CliRunner, Result
 
@@ -27,6 +30,18 @@ def tocsin(edge: Edge) -> Command:
         return CliRunner().invoke(app, [*arguments, "--server", edge.address], input=text)
 
     return run
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., str]:
+    """Write rules into a file, and return its name."""
+
+    def write(*rules: Any) -> str:
+        file = tmp_path / "rules.yaml"
+        file.write_text(yaml.safe_dump_all(rules))
+        return str(file)
+
+    return write
 
 
 @pytest.fixture
