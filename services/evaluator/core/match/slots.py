@@ -61,6 +61,11 @@ def codes_of(values: Sequence[_Value], indexes: Ints, codes: dict[_Value, int]) 
     used = np.zeros(len(values), dtype=np.bool_)
     used[indexes] = True
     of_value = np.zeros(len(values), dtype=np.int64)
-    present = np.flatnonzero(used).tolist()
-    of_value[present] = [codes.setdefault(values[index], len(codes)) for index in present]
+    present = np.flatnonzero(used)
+    chosen = values if len(present) == len(values) else [values[index] for index in present.tolist()]
+    # Nearly all are known, and this way they cost half.
+    known = [*map(codes.get, chosen)]
+    if None in known:
+        known = [codes.setdefault(value, len(codes)) for value in chosen]
+    of_value[present] = np.array(known, dtype=np.int64)
     return of_value[indexes]

@@ -313,10 +313,10 @@ class GroupNumbers:
     def numbers(self, groups: Sequence[Group]) -> Ints:
         """Return the number of each group."""
         known = self._numbers
-        return np.array(
-            [known[group] if group in known else self._new(group) for group in groups],
-            dtype=np.int64,
-        )
+        found = [*map(known.get, groups)]
+        if None in found:
+            found = [known[group] if group in known else self._new(group) for group in groups]
+        return np.array(found, dtype=np.int64)
 
     def outputs(self, rule_id: str, numbers: Ints, outputs: int) -> Ints:
         """Return the output partition of each of these groups of a rule."""
