@@ -155,7 +155,7 @@ def test_one_failure_cancels_the_others_and_stops_them(processes: Processes, mak
 
     starter = Starter(processes, print)
     slow = make("import signal; signal.pause()", name="slow", check_ready=never)
-    with pytest.raises(StartError, match="broken ended before"):
+    with pytest.raises(StartError, match="broken ended"):
         starter.start([lambda: slow, lambda: make("raise SystemExit(1)", name="broken")])
     starter.roll_back()
     assert processes.running() == []
