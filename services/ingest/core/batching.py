@@ -16,8 +16,8 @@ _EVENT_BYTES = 50
 # The offsets of an attribute's key and value.
 _ENTRY_BYTES = 8
 # A flush costs about as much for five events as for thirty. So while flushes are frequent, the next one waits for so
-# many times the CPU that the last one took: then they take no more than a tenth of a core.
-_PAUSE_PER_CPU = 10
+# many times the CPU that the last one took: then they take no more than a quarter of a core.
+_PAUSE_PER_CPU = 3
 _MAX_PAUSE_S = 0.015
 
 

@@ -48,7 +48,7 @@ def test_a_policy_that_can_never_flush_is_refused(bad: dict[str, int]) -> None:
     [
         pytest.param(0.0, 100.0, 0.003, id="before the first flush: the linger"),
         pytest.param(0.001, 1.0, 0.003, id="the last flush is long ago: the linger"),
-        pytest.param(0.001, 0.002, 0.008, id="soon after a flush: ten times its CPU since then"),
+        pytest.param(0.003, 0.002, 0.007, id="soon after a flush: three times its CPU since then"),
         pytest.param(0.001, 0.008, 0.003, id="never less than the linger"),
         pytest.param(1.0, 0.0, 0.015, id="never more than that"),
     ],
