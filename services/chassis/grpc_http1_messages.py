@@ -31,22 +31,18 @@ class RequestBody:
         self._max_bytes = max_bytes
         self._encoding = encoding
         self._chunks: list[bytes] = []
-        self._is_too_large = False
+        # Then the message will be refused, whatever else comes.
+        self.is_too_large = False
         self.received_bytes = 0
-
-    @property
-    def is_hopeless(self) -> bool:
-        """Whether the message will be refused, whatever else comes."""
-        return self._is_too_large
 
     def add(self, chunk: bytes) -> None:
         """Add the next bytes of the body."""
         self.received_bytes += len(chunk)
-        if self._is_too_large:
+        if self.is_too_large:
             return
         self._chunks.append(chunk)
         if self.received_bytes > _PREFIX_BYTES + self._max_bytes:
-            self._is_too_large = True
+            self.is_too_large = True
             self._chunks.clear()
 
     def take(self) -> bytes | None:
@@ -54,7 +50,7 @@ class RequestBody:
 
         Raises RequestTooLarge, and MalformedMessage for anything but one frame with a message that can be decompressed.
         """
-        if self._is_too_large:
+        if self.is_too_large:
             raise self._too_large()
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()

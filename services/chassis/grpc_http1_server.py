@@ -90,7 +90,7 @@ class UnaryCall:
         self.is_wanted = True
         # Also where it is there: a connection that is not read does not tell that it ends.
         self._wanted()
-        if not (self.has_whole_body or self.body.is_hopeless):
+        if not (self.has_whole_body or self.body.is_too_large):
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
         message = self.body.take()
@@ -190,7 +190,7 @@ class _Connection(asyncio.Protocol):
         """Keep a part of the body."""
         if self._call is not None:
             self._call.body.add(part)
-            if self._call.body.is_hopeless:
+            if self._call.body.is_too_large:
                 self._call.notice_body()
 
     def on_message_complete(self) -> None:

@@ -19,6 +19,20 @@ from tests.integration.chassis.handlers import RecordingHandler
 pytestmark = pytest.mark.integration
 
 
+class HangingHandler(RecordingHandler):
+    """Handles what it gets after its first batch, which it never ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_begun = asyncio.Event()
+
+    async def handle(self, records: list[Record]) -> None:
+        if not self.has_begun.is_set():
+            self.has_begun.set()
+            await asyncio.Event().wait()
+        await super().handle(records)
+
+
 async def test_a_rebalance_neither_loses_nor_repeats_what_is_done(settings: KafkaSettings, eventually: Any) -> None:
     handler = [RecordingHandler(), RecordingHandler()]
     many = [str(number).encode() for number in range(400)]
@@ -72,36 +86,20 @@ async def test_after_a_batch_was_taken_away_the_consumer_reads_the_partitions_th
     settings: KafkaSettings, eventually: Any
 ) -> None:
     """The client remembers that a partition was paused until it is assigned again."""
-    begun = asyncio.Event()
-    first, second = RecordingHandler(), RecordingHandler()
-
-    async def hang_once(records: list[Record]) -> None:
-        if not begun.is_set():
-            begun.set()
-            await asyncio.Event().wait()
-        await first.handle(records)
-
+    first, second = HangingHandler(), RecordingHandler()
     async with producer(settings, "test") as stream, AsyncExitStack() as stack:
         enter = stack.enter_async_context
         for partition in range(4):
             await stream.send("alerts", str(partition).encode(), partition=partition)
-        await enter(consuming(settings, topic="alerts", group="g", handle=hang_once))
-        await begun.wait()
+        await enter(consuming(settings, topic="alerts", group="g", handle=first.handle))
+        await first.has_begun.wait()
         await enter(consuming(settings, topic="alerts", group="g", handle=second.handle))
         await eventually(lambda: len(first.records) == len(second.records) == 2, within=20)
     assert sorted(first.values() + second.values()) == [b"0", b"1", b"2", b"3"]
 
 
 async def test_what_was_fetched_ahead_of_a_rebalance_is_handled_once(settings: KafkaSettings, eventually: Any) -> None:
-    begun = asyncio.Event()
-    first, second = RecordingHandler(), RecordingHandler()
-
-    async def hang_once(records: list[Record]) -> None:
-        if not begun.is_set():
-            begun.set()
-            await asyncio.Event().wait()
-        await first.handle(records)
-
+    first, second = HangingHandler(), RecordingHandler()
     many = [str(number).encode() for number in range(80)]
     # Where tenants share batches, records are fetched ahead.
     how: dict[str, Any] = {"topic": "alerts", "group": "g", "max_batch": 7, "tenant_of": lambda _: "acme"}
@@ -109,8 +107,8 @@ async def test_what_was_fetched_ahead_of_a_rebalance_is_handled_once(settings: K
         enter = stack.enter_async_context
         for position, value in enumerate(many):
             await stream.send("alerts", value, partition=position % 4)
-        await enter(consuming(settings, handle=hang_once, **how))
-        await begun.wait()
+        await enter(consuming(settings, handle=first.handle, **how))
+        await first.has_begun.wait()
         await enter(consuming(settings, handle=second.handle, **how))
         await eventually(lambda: set(first.values() + second.values()) == set(many), within=20)
     assert sorted(first.values() + second.values()) == sorted(many)

@@ -66,9 +66,9 @@ def test_what_is_larger_than_allowed_is_refused(chunks: tuple[bytes, ...]) -> No
 def test_it_is_known_at_once_that_a_body_is_too_large() -> None:
     body = RequestBody(MAX, "identity")
     body.add(b"x" * (MAX + 5))
-    assert not body.is_hopeless
+    assert not body.is_too_large
     body.add(b"x")
-    assert body.is_hopeless
+    assert body.is_too_large
     body.add(b"x")
     assert body.received_bytes == MAX + 7
 
