@@ -167,8 +167,9 @@ class _Connection(asyncio.Protocol):
         self._url.append(part)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header."""
-        self._headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
+        """Keep a header, unless it comes behind the body: a client may write there what Envoy removes of headers."""
+        if self._is_in_head:
+            self._headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
         """Begin the call."""

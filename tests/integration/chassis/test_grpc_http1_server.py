@@ -205,6 +205,18 @@ async def test_headers_of_any_bytes_are_read_as_latin_1(connection: Connection, 
     assert echo.calls[0]["x-name"] == "éÿ"
 
 
+async def test_what_comes_behind_the_body_is_no_header(connection: Connection, echo: Echo) -> None:
+    head = f"POST /{NAME}/Echo HTTP/1.1\r\nhost: test\r\ncontent-type: application/grpc\r\nx-role: given\r\n"
+    body = frame(b"first")
+    trailers = "x-role: forged\r\nx-tenant: forged\r\n\r\n"
+    whole = f"{head}transfer-encoding: chunked\r\n\r\n{len(body):x}\r\n{body.decode()}\r\n0\r\n{trailers}"
+    connection.writer.write(whole.encode())
+    status, message = await connection.answer()
+    assert (status["grpc-status"], message) == ("0", b"first")
+    assert await connection.ask(b"second") == ("0", b"second")
+    assert [(sent.get("x-role"), sent.get("x-tenant")) for sent in echo.calls] == [("given", None), (None, None)]
+
+
 async def test_a_refusal_has_details_and_the_connection_goes_on(connection: Connection) -> None:
     connection.send(frame(b"refuse"))
     status, _ = await connection.answer()
