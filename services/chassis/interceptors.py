@@ -82,23 +82,28 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrapped(self, handler: Any, method: str) -> Any:
         act = getattr(handler, _KINDS[handler.request_streaming, handler.response_streaming])
-        decode = handler.request_deserializer or _undecoded
-        requests_of = _decoded_stream(decode) if handler.request_streaming else _decoded(decode)
+        receiver = _receive_all if handler.request_streaming else _receive_one
+        receive = receiver(handler.request_deserializer or _undecoded)
         around = self._streaming if handler.response_streaming else self._unary
-        build = _BUILDERS[handler.request_streaming, handler.response_streaming]
-        # The wrapper decodes the request itself, so that a failure to decode is observed, too.
+        build = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
+        # The wrapper receives and decodes a request itself: gRPC would wait for it before it asks who calls, so that
+        # anybody could keep calls open. And a failure to decode is observed, too.
         return build(
-            around(act, requests_of, method),
+            around(act, receive, method),
             request_deserializer=None,
             response_serializer=_encoding(handler.response_serializer),
         )
 
-    def _unary(self, act: Any, requests_of: Any, method: str) -> Any:
+    def _unary(self, act: Any, receive: Any, method: str) -> Any:
         async def unary(raw: Any, context: Any) -> Any:
             about: list[Message] = []
 
             async def run() -> Any:
-                request = requests_of(raw)
+                request = await receive(raw, context)
                 if isinstance(request, Message):
                     about.append(request)
                 return await act(request, context)
@@ -107,11 +112,14 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
         return unary
 
-    def _streaming(self, act: Any, requests_of: Any, method: str) -> Any:
+    def _streaming(self, act: Any, receive: Any, method: str) -> Any:
         async def streaming(raw: Any, context: Any) -> None:
+            async def pump() -> None:
+                await _pump(act(await receive(raw, context), context), context)
+
             async def run() -> None:
                 with self._stream_limit.held(current_caller()):
-                    await self._until_stopping(_pump(act(requests_of(raw), context), context))
+                    await self._until_stopping(pump())
 
             await self._observed(run, method, context, ())
 
@@ -189,12 +197,6 @@ _KINDS = {
     (True, False): "stream_unary",
     (True, True): "stream_stream",
 }
-_BUILDERS: dict[tuple[bool, bool], Any] = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
-}
 
 
 class _ContextCall:
@@ -271,24 +273,33 @@ def _undecoded(raw: bytes) -> bytes:
     return raw
 
 
-def _decoded(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    def request(raw: bytes) -> Any:
-        try:
-            return decode(raw)
-        except Exception as error:
-            raise MalformedMessage("the request cannot be decoded") from error
+def _receive_one(decode: Callable[[bytes], Any]) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def receive(_: Any, context: Any) -> Any:
+        raw = await context.read()
+        if raw is grpc.aio.EOF:
+            raise MalformedMessage("the call holds no request")
+        return _decoded(decode, raw)
 
-    return request
+    return receive
 
 
-def _decoded_stream(decode: Callable[[bytes], Any]) -> Callable[[AsyncIterator[bytes]], AsyncIterator[Any]]:
-    decode_one = _decoded(decode)
+def _receive_all(decode: Callable[[bytes], Any]) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def receive(raw: AsyncIterator[bytes], _: Any) -> Any:
+        return _each_decoded(decode, raw)
 
-    async def requests(raw: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        async for message in raw:
-            yield decode_one(message)
+    return receive
 
-    return requests
+
+async def _each_decoded(decode: Callable[[bytes], Any], raw: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    async for message in raw:
+        yield _decoded(decode, message)
+
+
+def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
+    try:
+        return decode(raw)
+    except Exception as error:
+        raise MalformedMessage("the request cannot be decoded") from error
 
 
 def _given_code(context: Any) -> grpc.StatusCode:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import grpc
 import pytest
 
 from tests.contract.envoy.client import EnvoyClient, wait_until
@@ -113,3 +114,15 @@ def test_streams_of_a_connection_are_limited(running: Running) -> None:
     assert kind == 4
     settings = dict(struct.iter_unpack("!HI", received[9 : 9 + size]))
     assert settings[3] == 1000
+
+
+def test_whoever_watches_health_takes_no_call_of_others(tmp_path: Path) -> None:
+    shorter = {'"max_requests": 8192': '"max_requests": 2', '"max_requests": 1024': '"max_requests": 3'}
+    with running_envoy(tmp_path, shorter) as envoy, EnvoyClient(envoy.ports.edge_manager).channel() as channel:
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch", bytes, bytes)
+        watches = [watch(b"", timeout=SECONDS) for _ in range(3)]
+        assert all(next(each) for each in watches)
+        with pytest.raises(grpc.RpcError) as refused:
+            next(watch(b"", timeout=SECONDS))
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        channel.unary_unary("/tocsin.alerts.v1.AlertService/ListAlerts", bytes, bytes)(b"", timeout=SECONDS)

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.chassis import telemetry
-from services.chassis.callers import Caller, CallOutcome, IncomingCall, KeysUnavailable
+from services.chassis.callers import Caller, CallOutcome, IncomingCall, KeysUnavailable, Unauthenticated
 from services.chassis.failures import InvalidRequest, Overloaded, Violation
 from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import EDGE_REFLECTION, Mount, grpc_server
@@ -166,6 +166,32 @@ async def test_undecodable_bytes_are_an_invalid_argument(client: Any, method: st
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call(iter([b"\xff\xff"]) if streaming else b"\xff\xff")
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert details(refused.value)[1]["ErrorInfo"].reason == "MALFORMED_MESSAGE"
+
+
+@pytest.mark.parametrize("method", ["One", "Many", "Count"])
+async def test_who_is_not_let_in_is_told_before_the_request_has_come(
+    spans: InMemorySpanExporter,  # noqa: ARG001  (opened before the server)
+    process: ProcessSettings,
+    pings: Pings,
+    method: str,
+) -> None:
+    class ClosedGuard(OpenGuard):
+        def admit(self, call: IncomingCall) -> Caller:  # noqa: ARG002
+            raise Unauthenticated("nobody knows you")
+
+    async with (
+        grpc_server(process, [pings.mount()], Health("test"), ClosedGuard()) as server,
+        channel(f"127.0.0.1:{server.port}") as opened,
+    ):
+        # Whatever the rpc is, a stream is what may send its headers alone.
+        call = opened.stream_stream(f"/{NAME}/{method}", Ping.SerializeToString, Pong.FromString)()
+        assert await asyncio.wait_for(call.code(), timeout=10) is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_call_without_a_request_is_refused(client: Any) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await client.stream_unary(f"/{NAME}/One", Ping.SerializeToString, Pong.FromString)(iter([]))
     assert details(refused.value)[1]["ErrorInfo"].reason == "MALFORMED_MESSAGE"
 
 
