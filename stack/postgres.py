@@ -166,6 +166,8 @@ def create_cluster(data: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     if os.geteuid() == 0:
+        # Whoever it runs as may pass through; the cluster itself is closed to others.
+        draft.parent.chmod(0o711)
         shutil.chown(draft, *unprivileged.user())
     locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
     access = ("--auth=trust", f"--username={USER}", "--no-sync", "--no-instructions")

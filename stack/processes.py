@@ -60,15 +60,15 @@ class Processes:
         self._log_starts: dict[str, int] = {}
 
     def data(self, name: str) -> Path:
-        """Return the folder of the program's data, which survives a restart."""
+        """Return the folder of the program's data, which survives a restart, and which other users cannot read."""
         path = self.folder / "data" / name
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
 
     def log(self, name: str) -> Path:
         """Return the file to which the program's output is appended."""
         path = self.folder / "logs" / f"{name}.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
 
     def start(self, program: ProgramSpec) -> Running:

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import threading
@@ -160,6 +161,20 @@ def get_in_plaintext(port: int) -> None:
     with closing(HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
         connection.request("GET", "/health")
         connection.getresponse()
+
+
+def test_other_users_of_the_machine_read_no_data_logs_or_secrets(secure: SecureSystem) -> None:
+    def files_for_others(folder: Path) -> Iterator[Path]:
+        for path in folder.iterdir():
+            mode = path.stat().st_mode
+            if path.is_dir() and mode & stat.S_IXOTH:
+                yield from files_for_others(path)
+            elif path.is_file() and mode & stat.S_IROTH:
+                yield path
+
+    found = {path.relative_to(secure.files.home) for path in files_for_others(secure.files.home)}
+    # Who may log in at PostgreSQL, which may run as another user, and what runs.
+    assert {path for path in found if path.parts[0] != "pids"} <= {Path("claim"), Path("data/postgres/hba.conf")}
 
 
 def test_plaintext_is_refused_everywhere(secure: SecureSystem) -> None:
