@@ -118,6 +118,8 @@ def token_filter(issuer: TokenIssuer | None) -> str:
                 "audiences": list(issuer.audiences),
                 **_keys_of(issuer),
                 "require_expiration": True,
+                # Said, since Envoy would take a token from the query as well: services see it in the header alone.
+                "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
                 "forward": True,
                 "claim_to_headers": [
                     {"header_name": header, "claim_name": claim} for header, claim in claims.items() if claim

@@ -229,6 +229,11 @@ def test_a_token_of_another_key_is_refused(envoy: Running) -> None:
         assert code_of(channel, ALERTS, authorization=f"Bearer {Issuer().token()}") is UNAUTHENTICATED
 
 
+def test_a_token_in_the_query_is_none(envoy: Running, issuer: Issuer) -> None:
+    with EnvoyClient(envoy.ports.edge).channel() as channel:
+        assert code_of(channel, f"{ALERTS}?access_token={issuer.token()}") is UNAUTHENTICATED
+
+
 def test_a_token_cannot_be_of_a_service(envoy: Running, issuer: Issuer) -> None:
     authorization = f"Bearer {issuer.token(tocsin_role='service')}"
     with EnvoyClient(envoy.ports.edge).channel() as channel:
