@@ -104,7 +104,8 @@ class MatchWorker(StageWorker):
         self._flush_at = 0.0
         # Without an end where no rows are sent before others.
         self._early_pause_s = self._early_flush_at = inf
-        # The CPU that it took to match and to flush since the last flush; waiting for Kafka is no work.
+        # The CPU that it took to match and to flush since the last flush, and the time that matching waited for a
+        # processor; waiting for Kafka is no work.
         self._work_s = 0.0
         # The CPU of the rules' own work for each record of the fetch that was measured last.
         self._record_s = 0.0
@@ -255,6 +256,7 @@ class MatchWorker(StageWorker):
         seconds = self._clock.monotonic() - started
         if clock is not None:
             self._record_s = sum(matched.costs.values()) / len(events.records)
+        self._work_s += max(seconds - cpu, 0.0)
         self._supervisor.fetched(matched, busy=seconds, cpu=cpu, is_measured=clock is not None)
         self._metrics.matched(seconds)
 

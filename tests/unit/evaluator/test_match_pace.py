@@ -42,7 +42,7 @@ async def test_the_pause_depends_on_the_cpu_that_a_flush_takes_and_not_on_how_lo
 
     async def slowly(batches: Sequence[tuple[int, PartialBatch]]) -> None:
         loop.clock.advance(timedelta(seconds=3))
-        loop.cpu_s += 0.008
+        loop.cpu_s += 0.016
         await send(batches)
 
     monkeypatch.setattr(loop.partials, "send", slowly)
@@ -52,11 +52,28 @@ async def test_the_pause_depends_on_the_cpu_that_a_flush_takes_and_not_on_how_lo
     assert timeout_s == pytest.approx(0.064)
 
 
+async def test_the_pause_is_longer_where_matching_waits_for_a_processor(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = RuleSupervisor.timed
+
+    def late(self: RuleSupervisor, match: Callable[[], MatchOutcome]) -> tuple[MatchOutcome, float]:
+        loop.clock.advance(timedelta(milliseconds=20))
+        outcome, _ = timed(self, match)
+        return outcome, 0.004
+
+    monkeypatch.setattr(RuleSupervisor, "timed", late)
+    await loop.bring(GOOD, assigned=0)
+    await loop.bring(seconds=0)
+    timeout_s, _ = loop.log.asked[-1]
+    assert timeout_s == pytest.approx(4 * 0.016)
+
+
 @pytest.mark.parametrize(
     ("work_s", "rows", "pause_s"),
     [
         pytest.param(0.001, FlushedRows(10, 10), 0.05, id="little to do"),
-        pytest.param(0.01, FlushedRows(10, 10), 0.08, id="some work"),
+        pytest.param(0.02, FlushedRows(10, 10), 0.08, id="some work"),
         pytest.param(0.1, FlushedRows(10, 10), 0.1, id="much work"),
         pytest.param(0.001, FlushedRows(50_000, 50_000), 0.2, id="many rows"),
         pytest.param(0.001, FlushedRows(1000, 250_000), 0.1285, id="rows of many rules each"),

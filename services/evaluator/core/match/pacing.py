@@ -7,7 +7,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 # A pause is so many times as long as the work since the last flush: with little to do an alert need not wait.
-_PAUSE_PER_WORK: Final = 8
+_PAUSE_PER_WORK: Final = 4
 # Within this share of the interval and the interval. A flush costs a few milliseconds whatever is in it, also in the
 # window stage and in Kafka, so a trickle of events would be the dearer, the sooner the next flush follows.
 _LEAST_SHARE: Final = 0.5
