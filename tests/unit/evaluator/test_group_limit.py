@@ -1,12 +1,9 @@
 """A rule with more groups than its limit: the first ones are judged by themselves, the others as `~other`."""
 
-import numpy as np
-
 from services.evaluator.core.partial_rows import PartialBatch, of_rows
 from services.evaluator.core.records import SECOND_NS, Aggregate, Row, RowKey, Sample, TransitionReason, partition_of
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.window.checkpoint import Checkpoint
-from services.evaluator.core.window.exact_sums import ExactSums
 from services.evaluator.core.window.group_limit import GroupLimit
 from services.evaluator.core.window.stage import WindowStage
 from tests.unit.evaluator.pipeline import Event, Pipeline, rule, run
@@ -165,12 +162,3 @@ def test_a_rule_that_may_fire_where_nothing_is_selected_judges_only_the_groups_o
     pipeline.append(0, [Event(second, service=service) for service in services for second in (1, 2, 3)])
     run(pipeline)
     assert not pipeline.alerts
-
-
-def test_sums_of_many_numbers_are_exact_also_beyond_all_doubles() -> None:
-    sums = ExactSums(4)
-    sums.add_all(
-        np.array([1, 2, 3]),
-        [np.array([1e16, 1.0, -1e16]), np.array([1.7e308, 1.7e308, -1.7e308, 0.5]), np.array([np.inf, -1e300])],
-    )
-    assert sums.rounded().tolist() == [0.0, 1.0, 1.7e308, float(np.finfo(np.float64).max) - 1e300]

@@ -3,7 +3,6 @@
 import math
 import sys
 from collections.abc import Sequence
-from fractions import Fraction
 from itertools import permutations
 from random import Random
 
@@ -17,7 +16,6 @@ from services.evaluator.core.partial_rows import of_rows
 from services.evaluator.core.records import Aggregate, Group, Row, RowKey, Sample
 from services.evaluator.core.window import numbering, pane_table
 from services.evaluator.core.window.aggregates import Aggregates
-from services.evaluator.core.window.exact_sums import ExactSums
 from services.evaluator.core.window.numbering import Window
 from services.evaluator.core.window.pane_table import Arrival, PaneTable
 
@@ -114,20 +112,6 @@ def test_rows_that_come_twice_in_any_cut_change_nothing(given: list[tuple[str, i
     assert not other.put_all(rows, 0, up_to)
     for group in ("a",), ("b",):
         assert one.numbers(group=group) == other.numbers(group=group)
-
-
-@given(st.lists(finite, max_size=8))
-def test_a_sum_is_rounded_once(numbers: list[float]) -> None:
-    sums = ExactSums(2)
-    for number in numbers:
-        sums.add(np.array([1]), np.array([number]))
-    exact = sum(map(Fraction, numbers), Fraction(0))
-    try:
-        expected = float(exact)
-    except OverflowError:
-        expected = math.inf if exact > 0 else -math.inf
-    assert sums.rounded().tolist() == [0.0, expected]
-    assert sums.take(np.array([1, 0])).rounded().tolist() == [expected, 0.0]
 
 
 def test_a_row_replaces_its_former_one_and_folding_an_unknown_source_does_nothing() -> None:
@@ -233,16 +217,6 @@ def test_the_numbers_of_windows_and_groups_are_used_again() -> None:
     groups.retire(np.array([False, True]))
     assert groups.numbers([("c",), ("b",), ("d",)]).tolist() == [0, 1, 2]
     assert groups[0] == ("c",)
-
-
-def test_sums_that_two_doubles_cannot_hold_are_exact_too() -> None:
-    sums = ExactSums(2)
-    sums.grow(3)
-    for number in (1e300, 1.0, 1e-300, -1e300, 1e-300):
-        sums.add(np.array([2]), np.array([number]))
-    assert sums.take(np.array([2, 0])).rounded().tolist() == [1.0, 0.0]
-    sums.add(np.array([2]), np.array([-1.0]))
-    assert sums.rounded().tolist() == [0.0, 0.0, 2e-300]
 
 
 def test_counts_beyond_32_bits_are_kept() -> None:

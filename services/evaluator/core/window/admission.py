@@ -1,7 +1,7 @@
 """Which groups have a pane of their own in a window that is near its limit; `group_limit` says why."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from services.evaluator.core.window.pane_table import PaneTable
 from services.evaluator.core.window.tenant_groups import TenantRoom
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Admission:
+class Admission(NamedTuple):
     """What decides which groups have panes in a window."""
 
     window: Window

@@ -117,7 +117,7 @@ class Aggregates:
             merge = COLUMNS[name].merge
             values[distinct] = merge(values[distinct], merge.reduceat(numbers[name][order], starts))
         if self._sums is not None and numbers[SUM].any():
-            self._sums.add_all(distinct, np.split(numbers[SUM][order], starts[1:]))
+            self._sums.add_all(distinct, numbers[SUM][order], starts)
 
     def numbers(self) -> NumberColumns:
         """Return the numbers of all rows; sums are rounded once."""

@@ -5,8 +5,7 @@ integer.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import accumulate, zip_longest
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +15,10 @@ from services.evaluator.core.window.code_index import grown
 
 # Doubles are integer multiples of this power of two.
 _SCALE_BITS = 1074
+# Numbers of like size are nothing after two or three cuts; what is left after so many is added by itself.
+_MAX_PARTS = 4
+# So large a number cannot be cut.
+_MAX_EXPONENT = 1020
 
 
 class SumColumns(NamedTuple):
@@ -77,13 +80,16 @@ class ExactSums:
             rows, high, low = rows[fits], high[fits], low[fits]
         self._high[rows], self._low[rows] = high, low
 
-    def add_all(self, rows: Ints, numbers: Sequence[Floats]) -> None:
-        """Add several numbers to each of some distinct sums."""
-        finite = np.nan_to_num(np.concatenate(numbers)).tolist()
-        ends = accumulate(map(len, numbers))
-        parts = [_few_parts(finite[end - len(each) : end]) for each, end in zip(numbers, ends, strict=True)]
-        for each_of_rows in zip_longest(*parts, fillvalue=0.0):
-            self.add(rows, np.array(each_of_rows))
+    def add_all(self, rows: Ints, numbers: Floats, starts: Ints) -> None:
+        """Add several numbers to each of some distinct sums: those from its start to before the next one's."""
+        parts, rest = _part_sums(np.nan_to_num(numbers), starts)
+        for part in parts:
+            self.add(rows, part)
+        if not rest.any():
+            return
+        for row, one_rest in zip(rows.tolist(), np.split(rest, starts[1:]), strict=True):
+            for number in one_rest[one_rest != 0.0].tolist():
+                self.add(np.array([row]), np.array([number]))
 
     def rounded(self) -> Floats:
         """Return the sums, each rounded once."""
@@ -108,15 +114,24 @@ def _two_sum(one: Floats, other: Floats) -> tuple[Floats, Floats]:
     return total, (one - (total - of_other)) + (other - of_other)
 
 
-def _few_parts(numbers: list[float]) -> list[float]:
-    """Return numbers whose exact sum is the same: the rounded sum, what rounding lost of it, and so on."""
-    parts: list[float] = []
-    try:
-        while rest := math.fsum([*numbers, *(-part for part in parts)]):
-            parts.append(rest)
-    except OverflowError:
-        return numbers
-    return parts
+def _part_sums(numbers: Floats, starts: Ints) -> tuple[list[Floats], Floats]:
+    """Return columns of numbers of which each sum is, exactly, the sum of its numbers, and what is left of each number.
+
+    Numbers are cut at a power of two such that what is above it adds up exactly in any order, then what is below it is
+    cut again (as in Demmel and Nguyen, Fast Reproducible Floating-Point Summation, 2013).
+    """
+    parts: list[Floats] = []
+    rest = numbers
+    carry_bits = int(np.diff(starts, append=len(numbers)).max(initial=0)).bit_length()
+    for _ in range(_MAX_PARTS):
+        top_bits = math.frexp(float(np.abs(rest).max(initial=0.0)))[1] + carry_bits
+        if not rest.any() or top_bits >= _MAX_EXPONENT:
+            break
+        cut = math.ldexp(1.5, top_bits)
+        above = (rest + cut) - cut
+        parts.append(np.add.reduceat(above, starts))
+        rest = rest - above
+    return parts, rest
 
 
 def _scaled(number: float) -> int:

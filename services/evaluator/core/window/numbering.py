@@ -42,15 +42,15 @@ class Window:
     limit_reached: GroupLimitKind | None = None
     is_limit_reported: bool = False
 
-    @property
-    def is_totals(self) -> bool:
-        """Whether it counts what the scope of a bucketing selects, not what a rule selects."""
-        return RowKey(*self.selection, (), self.start_ns).is_totals
+    # Whether it counts what the scope of a bucketing selects, not what a rule selects.
+    is_totals: bool = field(init=False)
+    # Whether it counts events that some rule drops as late once the watermark has reached its start.
+    is_closing: bool = field(init=False)
 
-    @property
-    def is_closing(self) -> bool:
-        """Whether it counts events that some rule drops as late once the watermark has reached its start."""
-        return RowKey(*self.selection, (), self.start_ns).is_closing
+    def __post_init__(self) -> None:
+        """Keep what the selection says: it is asked for each window of each flush."""
+        key = RowKey(*self.selection, (), self.start_ns)
+        self.is_totals, self.is_closing = key.is_totals, key.is_closing
 
 
 class WindowEntry(NamedTuple):

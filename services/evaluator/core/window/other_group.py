@@ -20,6 +20,12 @@ class OtherGroups:
         """Return the number of `~other` beside this group."""
         return self._number(self.limit.other(len(self.groups[group])))
 
+    def numbers(self, groups: Ints) -> Ints:
+        """Return the number of `~other` beside each of these groups."""
+        sizes = [len(self.groups[group]) for group in groups.tolist()]
+        by_size = {size: self._number(self.limit.other(size)) for size in set(sizes)}
+        return np.array([by_size[size] for size in sizes], dtype=np.int64)
+
     def of_reader(self, rule_id: str, group: int) -> int:
         """Return the number of the group that has the totals of `~other` for a rule that reads them."""
         return self._number(self.limit.other_totals(len(self.groups[group]), rule_id))

@@ -293,7 +293,7 @@ class PaneTable:
     def _other_panes(self, windows: Ints, groups: Ints) -> tuple[Ints, Ints]:
         """Return the group `~other` beside each of these groups, and the slot of its pane in the window of each."""
         distinct, firsts, places = np.unique(windows, return_index=True, return_inverse=True)
-        others = np.array([self.others.number(group) for group in groups[firsts].tolist()], dtype=np.int64)
+        others = self.others.numbers(groups[firsts])
         return others[places], self.find(distinct, others, is_adding=True)[places]
 
     def _add(self, window: int, group: int, matched_by: Ints, numbers: NumberColumns) -> None:
