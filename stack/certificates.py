@@ -39,6 +39,8 @@ _AUTHORITY_VALIDITY = timedelta(days=3650)
 _BACKDATED = timedelta(minutes=5)
 # A certificate is issued anew when less than this part of its validity is left.
 _RENEWED_PART = 3
+# Of X.509.
+_MAX_COMMON_NAME = 64
 
 _PUBLIC, _PRIVATE, _GROUP = 0o644, 0o600, 0o640
 
@@ -57,7 +59,7 @@ def issue(folder: Path, request: CertificateRequest, *, now: datetime) -> Issued
     key = ec.generate_private_key(ec.SECP256R1())
     client, server = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
     builder = (
-        _builder(request.name, key, now, timedelta(days=request.days))
+        _builder(_common_name(request), key, now, timedelta(days=request.days))
         .issuer_name(authority.subject)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([client, server] if request.dns else [client]), critical=False)
@@ -240,6 +242,11 @@ def _builder(name: str, key: ec.EllipticCurvePrivateKey, now: datetime, validity
 
 def _subject(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _common_name(request: CertificateRequest) -> str:
+    """Return the name by which Kafka and PostgreSQL know who connects: no user of Tocsin has that of a service."""
+    return request.name if request.dns else f"client {request.name}"[:_MAX_COMMON_NAME]
 
 
 def _alternative_names(request: CertificateRequest) -> list[x509.GeneralName]:

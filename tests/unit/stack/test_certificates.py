@@ -82,6 +82,14 @@ def test_a_clients_certificate_is_no_servers(folder: Path) -> None:
     assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
+@pytest.mark.parametrize("name", ["manager", "m" * 63])
+def test_a_client_is_nobody_else_to_servers_that_know_names(folder: Path, name: str) -> None:
+    # Kafka and PostgreSQL let in whoever has the name of a service.
+    files = issue(folder, client_request(name, role="viewer", tenant="payments"), now=NOW).files
+    certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+    assert certificate.subject.rfc4514_string() == f"CN=client {name}"[: len("CN=") + 64]
+
+
 def test_a_server_of_another_kind_has_no_identity(folder: Path) -> None:
     issued = issue(folder, server_request("edge", ["*.example.org"], days=30), now=NOW)
     assert issued.identity == ""
