@@ -1,6 +1,5 @@
 """Values in files as people write them: what was found and what is expected, in words."""
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -10,7 +9,8 @@ from google.api import field_behavior_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-_MAX_SHOWN = 60
+from services.domain.found_values import expected, unknown_name
+
 _DURATION = re.compile(r"-?(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -61,22 +61,9 @@ def unknown_field(name: str, message: type[Message]) -> str:
     return unknown_name(name, known, [field.json_name for field in fields])
 
 
-def unknown_name(name: str, known: Sequence[str], shown: Sequence[str] = ()) -> str:
-    """Return what is said of a name that is none of those known, of which some are shown."""
-    similar = difflib.get_close_matches(name, known, n=1)
-    if similar:
-        return f'unknown field; did you mean "{similar[0]}"?'
-    return f"unknown field; expected one of {', '.join(shown or known)}"
-
-
 def is_output(field: FieldDescriptor) -> bool:
     """Return whether only the server sets a field."""
     return field_behavior_pb2.OUTPUT_ONLY in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
-
-
-def expected(what: str, found: Any) -> str:
-    """Return what is said of a value that is something else."""
-    return f"expected {what}, found {_shown(found)}"
 
 
 def _single_text(value: Any) -> str | None:
@@ -87,19 +74,3 @@ def _single_text(value: Any) -> str | None:
             return str(value)
         case _:
             return None
-
-
-def _shown(value: Any) -> str:
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return str(value).lower()
-        case Mapping():
-            return "a mapping"
-        case list():
-            return "a list"
-        case str():
-            return f'"{value}"' if len(value) <= _MAX_SHOWN else f'"{value[:_MAX_SHOWN]}…"'
-        case _:
-            return str(value)[:_MAX_SHOWN]

@@ -82,5 +82,5 @@ def _report(file: Path, output: OutputFormat, *alert: str, sinks: bool) -> Route
 
 def _detail(problem: str) -> ErrorDetail:
     """Split a problem into the place in the file and what is wrong there."""
-    place, _, description = problem.partition(" ")
-    return ErrorDetail(field=place.rstrip(":"), description=description)
+    place, _, description = problem.partition(": ")
+    return ErrorDetail(field=place, description=description)

@@ -8,8 +8,9 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from cli.file_values import FileValueError, expected, is_output, mapping_of, span_of, text_of, unknown_field
+from cli.file_values import FileValueError, is_output, mapping_of, span_of, text_of, unknown_field
 from services.contract.timestamps import duration_of
+from services.domain.found_values import expected
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 _FIELDS: Mapping[str, FieldDescriptor] = {

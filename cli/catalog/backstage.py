@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cli.file_values import expected
+from services.domain.found_values import expected
 from services.domain.links import is_link
 
 _API = "backstage.io/"

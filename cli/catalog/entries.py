@@ -7,8 +7,9 @@ from typing import Any
 
 from cli.catalog.backstage import entry_values, is_backstage, other_kind
 from cli.document_files import load_values
-from cli.file_values import FileValueError, expected, is_output, mapping_of, text_of, unknown_field
+from cli.file_values import FileValueError, is_output, mapping_of, text_of, unknown_field
 from cli.output import ErrorDetail, OutputFormat
+from services.domain.found_values import expected
 from tocsin.catalog.v1.service_entry_pb2 import ServiceEntry
 
 _FIELDS = {name: field for field in ServiceEntry.DESCRIPTOR.fields for name in (field.json_name, field.name)}

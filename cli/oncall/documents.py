@@ -12,9 +12,10 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 
 from cli.document_files import load_values
-from cli.file_values import FileValueError, expected, is_output, span_of, text_of, unknown_field, unknown_name
+from cli.file_values import FileValueError, is_output, span_of, text_of, unknown_field
 from cli.output import ErrorDetail, OutputFormat
 from services.contract.timestamps import duration_of
+from services.domain.found_values import expected, unknown_name
 from tocsin.oncall.v1.escalation_policy_pb2 import EscalationPolicy
 from tocsin.oncall.v1.on_call_service_pb2 import ApplyOnCallRequest
 from tocsin.oncall.v1.schedule_pb2 import Person, Schedule, WeeklyHours

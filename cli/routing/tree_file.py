@@ -11,9 +11,10 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 
 from cli.document_files import load_values, reject_file
-from cli.file_values import FileValueError, expected, span_of, text_of, unknown_name
+from cli.file_values import FileValueError, span_of, text_of
 from cli.output import ErrorDetail, OutputFormat
 from services.contract.timestamps import duration_of, timedelta_of
+from services.domain.found_values import expected, unknown_name
 from tocsin.routing.v1.routing_tree_pb2 import Correlation, InhibitionRule, Route, RoutingTree
 
 _RULES = "inhibition"

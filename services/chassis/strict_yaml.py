@@ -23,16 +23,20 @@ _PROBLEMS = (
     ("expected ',' or ']'", "the list in brackets is not closed, or a comma is missing"),
     ("expected ',' or '}'", "the mapping in braces is not closed, or a comma is missing"),
     ("could not determine a constructor", "tags such as !this have no meaning here"),
+    ("found unknown escape character", "in double quotes a backslash is written twice; in single quotes once"),
+    ("found undefined alias", "*this stands for what has &this before it: put the value in quotes"),
+    ("expected alphabetic or numeric character", "* and & begin a name here: put the value in quotes"),
+    ("expected the node content", "a value is missing here"),
+    ("found character", "this character cannot begin a value: put the value in quotes"),
 )
 _NOT_YAML = "this is not YAML"
 
 
 class DocumentError(ValueError):
-    """The text is not valid; `place` is line and column, without the text found there, which may be secret."""
+    """The text is not valid: line and column, without the text found there, which may be secret."""
 
     def __init__(self, problem: str, mark: yaml.Mark | None = None) -> None:
-        self.place = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else "somewhere"
-        super().__init__(f"{self.place}: {problem}")
+        super().__init__(problem if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: {problem}")
 
 
 class DuplicateKeyError(DocumentError):
@@ -82,10 +86,17 @@ def load_documents(text: str, *, text_mappings: Collection[str] = ()) -> list[An
         loader = _StrictLoader(text)
         loader.text_mappings = text_mappings
         return list(_documents(loader))
+    except yaml.reader.ReaderError as error:
+        raise DocumentError(_control_character(text, error.position)) from None
     except yaml.YAMLError as error:
         raise DocumentError(_in_words(error), getattr(error, "problem_mark", None)) from None
     except RecursionError:
         raise DocumentError("the document is nested too deeply") from None
+
+
+def _control_character(text: str, position: int) -> str:
+    before = text[:position].split("\n")
+    return f"line {len(before)}, column {len(before[-1]) + 1}: a control character, which is not allowed here"
 
 
 def _in_words(error: yaml.YAMLError) -> str:

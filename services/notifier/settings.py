@@ -9,7 +9,7 @@ import structlog
 
 from services.chassis.secret_files import files_digest
 from services.chassis.settings import KafkaSettings, PostgresSettings, ProcessSettings, part, setting
-from services.chassis.strict_yaml import DocumentError, DuplicateKeyError, load_documents
+from services.chassis.strict_yaml import DocumentError, load_documents
 from services.domain.tenants import TenantLimits
 from services.notifier.core.channels.fields import References
 from services.notifier.core.delivery import RetryPolicy
@@ -151,13 +151,11 @@ def _load_document(path: Path) -> object:
     try:
         documents = load_documents(path.read_text())
     except OSError as error:
-        raise RoutesError([f"{path} cannot be read: {error.strerror}"]) from None
+        raise RoutesError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeError:
-        raise RoutesError([f"{path} is not UTF-8"]) from None
-    except DuplicateKeyError as error:
-        raise RoutesError([f"{path}: {error}"]) from None
+        raise RoutesError([f"{path}: the file is not text in UTF-8"]) from None
     except DocumentError as error:
-        raise RoutesError([f"{path} is not YAML: {error.place}"]) from None
+        raise RoutesError([f"{path}: {error}"]) from None
     if len(documents) > 1:
-        raise RoutesError([f"{path} holds {len(documents)} documents; there must be one"])
+        raise RoutesError([f"{path}: holds {len(documents)} documents; there must be one"])
     return documents[0] if documents else None

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import cast
 
+from services.domain.found_values import expected, unknown_name
 from services.domain.severity import Severity
 from services.domain.tenants import SOLE_TENANT
 from services.notifier.core.channels import CHANNEL_KINDS, ChannelSpec
@@ -15,6 +16,8 @@ from services.notifier.core.routing import Route, Routes
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _MAX_RECEIVERS = 200
+_PARTS = ("channels", "receivers", "routes")
+_PARTS_OF_ROUTE = ("severity", "labels", "channels")
 _DEFAULT_WORKERS = 8
 _MAX_WORKERS = 64
 _DEFAULT_TIMEOUT_S = 5.0
@@ -32,9 +35,10 @@ class RoutesError(ValueError):
 def read_routes(document: object, references: References) -> Routes:
     """Return the routes that a document describes. Raises RoutesError."""
     problems: list[str] = []
-    top = _mapping(document, "the file", problems.append)
-    unknown = sorted(top.keys() - {"channels", "receivers", "routes"})
-    problems += [f"{name} is not known; there are channels, receivers and routes" for name in unknown]
+    top = _mapping(document, "the file", problems.append, f"a mapping with {', '.join(_PARTS)}")
+    if problems:
+        raise RoutesError(problems)
+    _check_keys(top, _PARTS, "", problems.append)
     channels = _channels(top.get("channels"), references, problems.append)
     names = frozenset(_mapping(top.get("channels"), "channels", lambda _: None))
     for spec in channels.values():
@@ -83,8 +87,8 @@ def _channels(node: object, references: References, report: ReportProblem) -> di
         spec = _channel(name, fields)
         if spec is not None:
             channels[name] = spec
-    if not bodies:
-        report("channels names no channel")
+    if bodies is node and not bodies:
+        report("channels: names no channel")
     return channels
 
 
@@ -92,9 +96,9 @@ def _channel(name: str, fields: ChannelFields) -> ChannelSpec | None:
     """Return one channel; None when something was reported."""
     if not _check_name(name, "channels", fields.report):
         fields.problem_count += 1
-    kind = str(fields.body.get("kind"))
-    if kind not in CHANNEL_KINDS:
-        fields.refuse("kind", f"must be one of {', '.join(CHANNEL_KINDS)}")
+    kind = fields.body.get("kind")
+    if not isinstance(kind, str) or kind not in CHANNEL_KINDS:
+        fields.refuse("kind", expected(f"one of {', '.join(CHANNEL_KINDS)}", kind))
         return None
     spec = ChannelSpec(
         name=name,
@@ -107,7 +111,7 @@ def _channel(name: str, fields: ChannelFields) -> ChannelSpec | None:
     if _TENANT.fullmatch(spec.tenant) is None:
         fields.refuse("tenant", "must be lower-case letters, digits and -, at most 63")
     for unknown in sorted(fields.body.keys() - fields.known):
-        fields.refuse(unknown, f"is not known for kind {kind}")
+        fields.refuse(unknown, f"{unknown_name(unknown, sorted(fields.known))} (kind {kind})")
     return None if fields.problem_count else spec
 
 
@@ -116,7 +120,7 @@ def _receivers(node: object, names: frozenset[str], report: ReportProblem) -> di
     for name, value in _mapping(node, "receivers", report).items():
         _check_name(name, "receivers", report)
         if name in names:
-            report(f"receivers.{name} has the name of a channel, which is a receiver already")
+            report(f"receivers.{name}: has the name of a channel, which is a receiver already")
         channels = _strings(value, f"receivers.{name}", report)
         _check_names(channels, names, f"receivers.{name}", report)
         receivers[name] = tuple(dict.fromkeys(channels))
@@ -127,7 +131,7 @@ def _receivers(node: object, names: frozenset[str], report: ReportProblem) -> di
 
 def _routes(node: object, names: frozenset[str], report: ReportProblem) -> tuple[Route, ...]:
     if not isinstance(node, list):
-        report("routes must be a list")
+        report(f"routes: {expected('a list', node)}")
         return ()
     entries = cast("list[object]", node)
     return tuple(_route(entry, f"routes[{index}]", names, report) for index, entry in enumerate(entries))
@@ -135,8 +139,7 @@ def _routes(node: object, names: frozenset[str], report: ReportProblem) -> tuple
 
 def _route(node: object, place: str, names: frozenset[str], report: ReportProblem) -> Route:
     body = _mapping(node, place, report)
-    for unknown in sorted(body.keys() - {"severity", "labels", "channels"}):
-        report(f"{place}.{unknown} is not known; there are severity, labels and channels")
+    _check_keys(body, _PARTS_OF_ROUTE, f"{place}.", report)
     channels = _strings(body.get("channels"), f"{place}.channels", report)
     _check_names(channels, names, f"{place}.channels", report)
     # Labels alone name some alerts; a route without both is a mistake.
@@ -158,16 +161,22 @@ def _severities(node: object, place: str, report: ReportProblem) -> frozenset[Se
         if name in Severity.__members__:
             severities.add(Severity[name])
         else:
-            report(f"{place}: {name!r} is no severity; there are {', '.join(reversed(Severity.__members__))}")
+            known = ", ".join(reversed(Severity.__members__))
+            report(f"{place}: {expected(f'one of {known}', name)}")
     return frozenset(severities)
 
 
 def _strings(node: object, place: str, report: ReportProblem) -> tuple[str, ...]:
     strings = node if isinstance(node, list) else [node]
     if not strings or not all(isinstance(string, str) and string for string in strings):
-        report(f"{place} must be a string or a list of strings")
+        report(f"{place}: {expected('a string or a list of strings', node)}")
         return ()
     return tuple(strings)
+
+
+def _check_keys(node: Mapping[str, object], known: tuple[str, ...], prefix: str, report: ReportProblem) -> None:
+    for unknown in sorted(node.keys() - set(known)):
+        report(f"{prefix}{unknown}: {unknown_name(unknown, known)}")
 
 
 def _check_name(name: str, place: str, report: ReportProblem) -> bool:
@@ -183,8 +192,10 @@ def _check_names(channels: tuple[str, ...], names: frozenset[str], place: str, r
             report(f"{place}: {channel!r} cannot be used here; there are {', '.join(sorted(names)) or 'no others'}")
 
 
-def _mapping(node: object, place: str, report: ReportProblem) -> Mapping[str, object]:
+def _mapping(
+    node: object, place: str, report: ReportProblem, what: str = "a mapping whose keys are strings"
+) -> Mapping[str, object]:
     if isinstance(node, Mapping) and all(isinstance(key, str) for key in node):
         return cast("Mapping[str, object]", node)
-    report(f"{place} must be a mapping")
+    report(f"{place}: {expected(what, node)}")
     return {}

@@ -96,8 +96,10 @@ def test_a_channel_that_can_never_work_is_refused_with_the_file(kind: str) -> No
         return problems(changed(host, allow_private), files={content: content})
 
     place = f"channels.{kind}.{FIELDS[kind][0]}"
-    private = f"{place} leads to an address inside a private network; allow_private: true in the routes file permits it"
-    never = f"{place} leads to an address that no channel may have: link-local, metadata of a cloud, multicast or"
+    private = (
+        f"{place}: leads to an address inside a private network; allow_private: true in the routes file permits it"
+    )
+    never = f"{place}: leads to an address that no channel may have: link-local, metadata of a cloud, multicast or"
     assert its_problems("10.0.0.1", allow_private=False) == [private]
     for allow_private in (True, False):
         [problem] = its_problems("169.254.169.254", allow_private=allow_private)

@@ -35,9 +35,9 @@ from tests.unit.notifier.routes_documents import (
             'line 3, column 1: duplicate key "routes", first used in line 1',
         ),
         ("channels:\n  slack: {url: a, kind: slack, url: b}\n", 'duplicate key "url"'),
-        ("routes: {a: 1\n", "is not YAML: line 2, column 1"),
+        ("routes: {a: 1\n", "line 2, column 1: the mapping in braces is not closed, or a comma is missing"),
         ("routes: []\n---\nroutes: []\n", "holds 2 documents; there must be one"),
-        ("", "the file must be a mapping"),
+        ("", "the file: expected a mapping with channels, receivers, routes, found nothing"),
     ],
 )
 def test_what_would_be_passed_over_is_refused_with_its_place(tmp_path: Path, text: str, problem: str) -> None:
@@ -82,24 +82,34 @@ def test_what_is_missing_in_the_environment_is_reported_whole() -> None:
     ("change", "expected"),
     [
         pytest.param(
-            set_in("extra", to=1), "extra is not known; there are channels, receivers and routes", id="unknown top"
+            set_in("extra", to=1), "extra: unknown field; expected one of channels, receivers, routes", id="unknown top"
         ),
-        pytest.param(set_in("channels", to=[]), "channels must be a mapping", id="channels a list"),
-        pytest.param(set_in("channels", to={}), "channels names no channel", id="no channels"),
+        pytest.param(
+            set_in("channels", to=[]),
+            "channels: expected a mapping whose keys are strings, found a list",
+            id="channels a list",
+        ),
+        pytest.param(set_in("channels", to={}), "channels: names no channel", id="no channels"),
         pytest.param(drop("channels", "webhook"), "'webhook' cannot be used here", id="unknown fallback"),
         pytest.param(
             set_in("channels", "slack", "fallback", to="slack"),
             "'slack' cannot be used here",
             id="its own fallback",
         ),
-        pytest.param(set_in("channels", "slack", to="x"), "channels.slack must be a mapping", id="channel a string"),
+        pytest.param(
+            set_in("channels", "slack", to="x"),
+            "channels.slack: expected a mapping whose keys are strings, found",
+            id="channel a string",
+        ),
         pytest.param(
             set_in("channels", "slack", "kind", to="teams"),
-            "channels.slack.kind must be one of slack, pagerduty, webhook, email",
+            'channels.slack.kind: expected one of slack, pagerduty, webhook, email, found "teams"',
             id="unknown kind",
         ),
         pytest.param(
-            set_in("channels", "slack", "colour", to="red"), "channels.slack.colour is not known", id="unknown field"
+            set_in("channels", "slack", "colour", to="red"),
+            "channels.slack.colour: unknown field; expected one of ",
+            id="unknown field",
         ),
         pytest.param(
             set_in("channels", "slack", "url", to="https://hooks.slack.com/services/T/B/secret"),
@@ -109,46 +119,90 @@ def test_what_is_missing_in_the_environment_is_reported_whole() -> None:
         pytest.param(
             set_in("channels", "slack", "url", to="${SLACK_WEBHOOK_URL:-x}"), "no secret in this file", id="its default"
         ),
-        pytest.param(set_in("channels", "slack", "workers", to=0), "channels.slack.workers must be", id="no workers"),
-        pytest.param(set_in("channels", "slack", "timeout", to="long"), "channels.slack.timeout must be", id="no time"),
         pytest.param(
-            set_in("channels", "slack", "timeout", to=[1]), "timeout must be a string", id="a list for a number"
+            set_in("channels", "slack", "workers", to=0),
+            "channels.slack.workers: expected a number above 0 and at most 64, found 0",
+            id="no workers",
+        ),
+        pytest.param(
+            set_in("channels", "slack", "timeout", to="long"),
+            'slack.timeout: expected a number above 0 and at most 60, found "long"',
+            id="no time",
+        ),
+        pytest.param(
+            set_in("channels", "slack", "timeout", to=[1]),
+            "timeout: expected a string, found a list",
+            id="a list for a number",
         ),
         pytest.param(set_in("channels", "Slack!", to={}), "'Slack!' must be lower-case", id="a strange name"),
-        pytest.param(set_in("channels", "webhook", "url", to="ftp://x"), "webhook.url must be an http", id="no http"),
-        pytest.param(set_in("channels", "webhook", "url", to="http://[x"), "webhook.url must be an http", id="no url"),
-        pytest.param(set_in("channels", "webhook", "url", to=""), "channels.webhook.url is required", id="no address"),
-        pytest.param(set_in("channels", "webhook", "allow_private", to="maybe"), "must be true or false", id="no flag"),
-        pytest.param(set_in("channels", "email", "port", to=99999), "channels.email.port must be", id="no port"),
-        pytest.param(set_in("channels", "email", "to", to=[1]), "channels.email.to must be a string", id="no strings"),
+        pytest.param(set_in("channels", "webhook", "url", to="ftp://x"), "webhook.url: must be an http", id="no http"),
+        pytest.param(set_in("channels", "webhook", "url", to="http://[x"), "webhook.url: must be an http", id="no url"),
+        pytest.param(set_in("channels", "webhook", "url", to=""), "channels.webhook.url: is required", id="no address"),
         pytest.param(
-            set_in("channels", "email", "to", to="a@b, c"), "email.to must be mail addresses", id="no address"
+            set_in("channels", "webhook", "allow_private", to="maybe"),
+            'allow_private: expected true or false, found "maybe"',
+            id="no flag",
         ),
-        pytest.param(drop("channels", "email", "to"), "email.to must be", id="nobody"),
-        pytest.param(set_in("channels", "email", "to", to=" , "), "email.to is required", id="an empty list"),
-        pytest.param(set_in("channels", "email", "from", to="x\r\ny@z"), "email.from must be mail", id="a line break"),
         pytest.param(
-            set_in("channels", "slack", "url_file", to="nowhere"), "slack.url_file cannot be read", id="no such file"
+            set_in("channels", "email", "port", to=99999),
+            "channels.email.port: expected a number above 0 and at most 65535, found 99999",
+            id="no port",
         ),
-        pytest.param(set_in("channels", "slack", "url_file", to=""), "slack.url_file is required", id="no path"),
-        pytest.param(set_in("channels", "slack", "url_file", to="empty"), "slack.url_file is empty", id="empty file"),
-        pytest.param(set_in("receivers", to=["slack"]), "receivers must be a mapping", id="receivers a list"),
+        pytest.param(
+            set_in("channels", "email", "to", to=[1]),
+            "channels.email.to: expected a string or a list of strings",
+            id="no strings",
+        ),
+        pytest.param(
+            set_in("channels", "email", "to", to="a@b, c"), "email.to: must be mail addresses", id="no address"
+        ),
+        pytest.param(
+            drop("channels", "email", "to"),
+            "email.to: expected a string or a list of strings, found nothing",
+            id="nobody",
+        ),
+        pytest.param(set_in("channels", "email", "to", to=" , "), "email.to: is required", id="an empty list"),
+        pytest.param(set_in("channels", "email", "from", to="x\r\ny@z"), "email.from: must be mail", id="a line break"),
+        pytest.param(
+            set_in("channels", "slack", "url_file", to="nowhere"), "slack.url_file: cannot be read", id="no such file"
+        ),
+        pytest.param(set_in("channels", "slack", "url_file", to=""), "slack.url_file: is required", id="no path"),
+        pytest.param(set_in("channels", "slack", "url_file", to="empty"), "slack.url_file: is empty", id="empty file"),
+        pytest.param(
+            set_in("receivers", to=["slack"]),
+            "receivers: expected a mapping whose keys are strings, found a list",
+            id="receivers a list",
+        ),
         pytest.param(set_in("receivers", to={"Ops!": "slack"}), "receivers: 'Ops!' must be lower-case", id="its name"),
-        pytest.param(set_in("receivers", to={"slack": "email"}), "receivers.slack has the name of", id="as a channel"),
-        pytest.param(set_in("receivers", to={"ops": []}), "receivers.ops must be a string or a list", id="of nothing"),
+        pytest.param(set_in("receivers", to={"slack": "email"}), "receivers.slack: has the name of", id="as a channel"),
+        pytest.param(
+            set_in("receivers", to={"ops": []}),
+            "receivers.ops: expected a string or a list of strings, found a list",
+            id="of nothing",
+        ),
         pytest.param(set_in("receivers", to={"ops": "sms"}), "receivers.ops: 'sms' cannot be used", id="of no channel"),
         pytest.param(
             set_in("receivers", to={f"r{number}": "slack" for number in range(197)}),
             "there are 201 with the channels; 200 are allowed",
             id="too many receivers",
         ),
-        pytest.param(set_in("routes", to={}), "routes must be a list", id="routes a mapping"),
-        pytest.param(set_in("routes", to=["x"]), "routes[0] must be a mapping", id="route a string"),
+        pytest.param(set_in("routes", to={}), "routes: expected a list, found a mapping", id="routes a mapping"),
+        pytest.param(
+            set_in("routes", to=["x"]),
+            "routes[0]: expected a mapping whose keys are strings, found",
+            id="route a string",
+        ),
         pytest.param(set_in("routes", to=[]), "routes: no route without", id="a severity goes to nobody"),
         pytest.param(lambda found: found["routes"][3].update(labels={"team": "a"}), "takes LOW", id="only some labels"),
-        pytest.param(lambda found: found["routes"][0].update(x=1), "routes[0].x is not known", id="unknown in route"),
         pytest.param(
-            lambda found: found["routes"][0].update(severity="URGENT"), "'URGENT' is no severity", id="severity"
+            lambda found: found["routes"][0].update(x=1),
+            "routes[0].x: unknown field; expected one of severity, labels, channels",
+            id="unknown in route",
+        ),
+        pytest.param(
+            lambda found: found["routes"][0].update(severity="URGENT"),
+            'expected one of CRITICAL, HIGH, MEDIUM, LOW, found "URGENT"',
+            id="severity",
         ),
         pytest.param(
             lambda found: found["routes"][0].update(channels=["teams"]),
@@ -156,9 +210,15 @@ def test_what_is_missing_in_the_environment_is_reported_whole() -> None:
             id="no channel",
         ),
         pytest.param(
-            lambda found: found["routes"][0].update(channels=[]), "must be a string or a list", id="no channels"
+            lambda found: found["routes"][0].update(channels=[]),
+            "expected a string or a list of strings",
+            id="no channels",
         ),
-        pytest.param(lambda found: found["routes"][0].update(labels={1: "a"}), "labels must be a mapping", id="labels"),
+        pytest.param(
+            lambda found: found["routes"][0].update(labels={1: "a"}),
+            "labels: expected a mapping whose keys are strings",
+            id="labels",
+        ),
     ],
 )
 def test_each_mistake_is_named(change: Change, expected: str) -> None:
@@ -169,8 +229,18 @@ def test_each_mistake_is_named(change: Change, expected: str) -> None:
     assert "secret" not in " ".join(found).replace("no secret in this file", "")
 
 
+def test_of_a_misspelt_field_the_meant_one_is_named() -> None:
+    changed = document()
+    changed["receiver"] = changed["channels"]["slack"]["urll"] = changed["routes"][0]["channel"] = {}
+    assert [problem for problem in problems(changed) if "unknown field" in problem] == [
+        'receiver: unknown field; did you mean "receivers"?',
+        'channels.slack.urll: unknown field; did you mean "url"? (kind slack)',
+        'routes[0].channel: unknown field; did you mean "channels"?',
+    ]
+
+
 def test_a_file_that_is_no_mapping_is_refused() -> None:
-    assert "the file must be a mapping" in problems(["x"])
+    assert "the file: expected a mapping with channels, receivers, routes, found a list" in problems(["x"])
 
 
 @pytest.mark.parametrize(
@@ -189,7 +259,7 @@ def test_a_webhook_that_can_never_work_is_refused_with_the_file(url: str, *, is_
     changed["channels"]["webhook"] |= {"url": url, "allow_private": False}
     if is_private:
         [problem] = problems(changed)
-        assert problem.startswith("channels.webhook.url leads to an address inside a private network; allow_private:")
+        assert problem.startswith("channels.webhook.url: leads to an address inside a private network; allow_private:")
     else:
         read(changed)
     changed["channels"]["webhook"]["allow_private"] = True
@@ -213,9 +283,9 @@ def test_labels_may_list_their_values() -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        pytest.param(b"channels: [", "is not YAML: line 1", id="no YAML"),
-        pytest.param(b"\xff\xfe\xff", "is not UTF-8", id="no text"),
-        pytest.param(b"a: \x01", "is not YAML", id="control characters"),
+        pytest.param(b"channels: [", "line 1, column 12: a value is missing here", id="no YAML"),
+        pytest.param(b"\xff\xfe\xff", "the file is not text in UTF-8", id="no text"),
+        pytest.param(b"a: \x01", "line 1, column 4: a control character", id="control characters"),
         pytest.param(None, "cannot be read: No such file or directory", id="no file"),
     ],
 )
@@ -249,7 +319,7 @@ def test_labels_need_no_severity() -> None:
 def test_a_route_without_labels_needs_a_severity(labels: dict[str, Any]) -> None:
     changed = document()
     changed["routes"].insert(0, {"channels": "email"} | labels)
-    assert problems(changed) == ["routes[0].severity must be a string or a list of strings"]
+    assert problems(changed) == ["routes[0].severity: expected a string or a list of strings, found nothing"]
 
 
 def tenants_document() -> dict[str, Any]:
@@ -292,7 +362,7 @@ def test_channels_belong_to_tenants_and_receivers_and_routes_to_those_of_their_c
             id="an alert of theirs",
         ),
         pytest.param(
-            lambda found: found["channels"]["theirs"].update(tenant="Acme!"), "theirs.tenant must be", id="name"
+            lambda found: found["channels"]["theirs"].update(tenant="Acme!"), "theirs.tenant: must be", id="name"
         ),
     ],
 )

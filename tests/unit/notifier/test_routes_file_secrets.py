@@ -38,7 +38,7 @@ def test_a_variable_may_lie_in_the_file_that_another_one_names() -> None:
 def test_a_variable_whose_file_is_wrong_is_named_once(environ: dict[str, str], problem: str) -> None:
     others = {name: value for name, value in ENVIRON.items() if name != "SLACK_WEBHOOK_URL"}
     found = problems(document(), environ=others | {"SLACK_WEBHOOK_URL_FILE": "u"} | environ, files={"empty": " "})
-    assert found == [f"channels.slack.url refers to SLACK_WEBHOOK_URL{problem}"]
+    assert found == [f"channels.slack.url: refers to SLACK_WEBHOOK_URL{problem}"]
 
 
 def test_a_login_that_may_be_absent_may_lie_in_a_file_too() -> None:
@@ -54,7 +54,9 @@ def test_a_login_that_may_be_absent_may_lie_in_a_file_too() -> None:
     assert isinstance(settings, EmailSettings)
     assert (settings.username, settings.password) == ("name", "secret")
     found = problems(changed, environ=in_files, files={"u": "name"})
-    assert "channels.email.password refers to SMTP_PASSWORD, but the file of SMTP_PASSWORD_FILE cannot be read" in found
+    assert (
+        "channels.email.password: refers to SMTP_PASSWORD, but the file of SMTP_PASSWORD_FILE cannot be read" in found
+    )
 
 
 def test_no_problem_shows_the_value_of_a_secret() -> None:
@@ -95,7 +97,7 @@ def test_a_mail_server_may_need_no_login(reference: str | None) -> None:
 def test_half_a_login_is_a_mistake(left_out: str, named: str) -> None:
     changed = document()
     del changed["channels"]["email"][left_out]
-    assert problems(changed) == [f"channels.email.{named} is required: a login has both"]
+    assert problems(changed) == [f"channels.email.{named}: is required: a login has both"]
 
 
 def test_an_optional_login_may_be_set_and_is_never_in_the_file() -> None:
@@ -112,7 +114,9 @@ def test_a_secret_that_is_absent_is_not_said_to_be_in_the_file() -> None:
     changed = document()
     del changed["channels"]["webhook"]["signing_key"]
     (problem,) = problems(changed)
-    assert problem == ("channels.webhook.signing_key is required: a reference ${NAME}, or signing_key_file with a path")
+    assert problem == (
+        "channels.webhook.signing_key: is required: a reference ${NAME}, or signing_key_file with a path"
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
 
+from services.domain.found_values import expected
 from services.notifier.core.channels.addresses import may_reach, refusal, written_reach
 
 ReportProblem = Callable[[str], None]
@@ -60,7 +61,7 @@ class ChannelFields:
 
     def refuse(self, name: str, why: str) -> str:
         """Report a problem; the empty string takes the place of the value."""
-        self.report(f"{self.place}.{name} {why}")
+        self.report(f"{self.place}.{name}: {why}")
         self.problem_count += 1
         return ""
 
@@ -71,7 +72,7 @@ class ChannelFields:
         if value is None or value == "":
             return default if default is not None else self.refuse(name, "is required")
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            return self.refuse(name, "must be a string")
+            return self.refuse(name, expected("a string", value))
         return self._resolve(name, str(value))
 
     def secret(self, name: str) -> str:
@@ -125,7 +126,8 @@ class ChannelFields:
         except ValueError:
             value = 0.0
         if not 0 < value <= maximum:
-            self.refuse(name, f"must be a number above 0 and at most {maximum:g}")
+            # As it is written: what a variable holds is not shown.
+            self.refuse(name, expected(f"a number above 0 and at most {maximum:g}", self.body.get(name)))
             return default
         return value
 
@@ -139,7 +141,7 @@ class ChannelFields:
         items = cast("list[object]", value) if isinstance(value, list) else [value]
         texts = [item for item in items if isinstance(item, str)]
         if len(texts) < len(items):
-            self.refuse(name, "must be a string or a list of strings")
+            self.refuse(name, expected("a string or a list of strings", value))
             return ()
         parts = (part.strip() for text in texts for part in self._resolve(name, text).split(","))
         strings = tuple(part for part in parts if part)
@@ -153,7 +155,7 @@ class ChannelFields:
         text = str(value) if isinstance(value, bool) else self.string(name, str(default))
         self.known.add(name)
         if text.lower() not in {"true", "false"}:
-            self.refuse(name, "must be true or false")
+            self.refuse(name, expected("true or false", value))
         return text.lower() == "true"
 
     def _read_file(self, name: str) -> str:
