@@ -1,6 +1,7 @@
 """What the notifier needs from outside."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -143,6 +144,10 @@ class DeliveryOutcome:
 
 class DeliveryOutcomes(Protocol):
     """Where the outcomes of attempts go."""
+
+    def attempt(self) -> AbstractContextManager[None]:
+        """Return a block around an attempt: outcomes of others may wait a moment for its own."""
+        ...
 
     async def record(self, outcome: DeliveryOutcome, *, now: datetime) -> frozenset[str]:
         """Write the new state, the deliveries to fallbacks and the result for the manager, all or none.

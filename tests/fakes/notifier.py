@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -189,6 +190,9 @@ class FakeOutcomes:
         self.outcomes: list[DeliveryOutcome] = []
         self.failures: list[Exception] = []
         self.channels: frozenset[str] = frozenset()
+
+    def attempt(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def record(self, outcome: DeliveryOutcome, *, now: datetime) -> frozenset[str]:
         assert now.tzinfo is not None

@@ -27,10 +27,17 @@ log = structlog.get_logger()
 _POLL_INTERVAL = timedelta(seconds=1)
 _MIN_PAUSE = timedelta(milliseconds=20)
 _MAX_FALLBACKS = 100
+# While less than half of the pool is free, others are leased after this time only: few at once cost as much as many.
+_LEASE_PAUSE_SECONDS = 0.01
+# So many times the pool may wait until the outcomes of what was sent are written.
+_MAX_UNWRITTEN = 4
 
 
 class Dispatcher:
-    """Leases deliveries of one channel and has at most `workers` of them sent at once."""
+    """Leases deliveries of one channel and has at most `workers` of them sent at once.
+
+    Others are sent while the outcomes of the former ones are written.
+    """
 
     def __init__(self, channel: str, *, workers: int, queue: DeliveryQueue, sender: Sender, health: Health) -> None:
         self.channel = channel
@@ -45,6 +52,11 @@ class Dispatcher:
         # Until when the channel asked to wait; in the past while what waited is sent one by one.
         self._wait_until: datetime | None = None
         self._held: dict[UUID, asyncio.Task[None]] = {}
+        # Those of them that the channel has not answered.
+        self._unanswered: set[UUID] = set()
+        # Whether the last lease took all that it could.
+        self._has_more = False
+        self._lease_timer: asyncio.TimerHandle | None = None
         self._probe: asyncio.Task[None] | None = None
         self._has_failed = True
         # When the queue was last counted: that costs as much as it is long.
@@ -85,6 +97,7 @@ class Dispatcher:
                 # Only what can be sent at once is leased: a lease that waits in memory helps nobody.
                 free = self._free
                 due = await self._lease(QueueFilter.DUE, limit=free, now=now)
+                self._has_more = len(due) >= free
                 limit = 1 if self._has_failed and not is_probing and len(due) < free else 0
                 probes = await self._lease(QueueFilter.DUE_PROBE, limit=limit, now=now)
                 self._start(group, due)
@@ -131,23 +144,42 @@ class Dispatcher:
 
     @property
     def _free(self) -> int:
-        return (self._workers if self._wait_until is None else 1) - len(self._held)
+        if self._wait_until is not None:
+            return 1 - len(self._held)
+        return min(self._workers - len(self._unanswered), _MAX_UNWRITTEN * self._workers - len(self._held))
 
     def _start(self, group: asyncio.TaskGroup, leased: Iterable[LeasedDelivery]) -> None:
         for each in leased:
             task = group.create_task(self._send(each), name=f"deliver {self.channel}")
             self._held[each.delivery.id] = task
+            self._unanswered.add(each.delivery.id)
             task.add_done_callback(partial(self._ended, each.delivery.id))
 
     async def _send(self, leased: LeasedDelivery) -> None:
         try:
-            response = await self._sender.send(leased)
-            if isinstance(response, AskedToWait):
-                until = self._clock.now() + response.wait
-                self._wait_until = until if self._wait_until is None else max(self._wait_until, until)
+            await self._sender.send(leased, partial(self._answered, leased.delivery.id))
         except Exception:
             # Nothing foreseen: the lease runs out and it is sent again, while the others go on.
             log.exception("delivery_crashed", channel=self.channel, delivery=str(leased.delivery.id))
+
+    def _answered(self, delivery_id: UUID, response: ChannelResponse) -> None:
+        self._unanswered.discard(delivery_id)
+        if isinstance(response, AskedToWait):
+            until = self._clock.now() + response.wait
+            self._wait_until = until if self._wait_until is None else max(self._wait_until, until)
+        if self._has_more:
+            self._wake_soon()
+
+    def _wake_soon(self) -> None:
+        """Look for deliveries when many can be leased at once, and before long."""
+        if 2 * self._free >= self._workers:
+            self._loop.wake()
+        elif self._lease_timer is None:
+            self._lease_timer = asyncio.get_running_loop().call_later(_LEASE_PAUSE_SECONDS, self._wake_now)
+
+    def _wake_now(self) -> None:
+        self._lease_timer = None
+        self._loop.wake()
 
     def _start_probe(self, group: asyncio.TaskGroup, leased: Iterable[LeasedDelivery]) -> None:
         for each in leased:
@@ -156,9 +188,13 @@ class Dispatcher:
 
     def _ended(self, delivery_id: UUID, task: asyncio.Task[None]) -> None:
         self._held.pop(delivery_id)
+        self._unanswered.discard(delivery_id)
         if self._probe is task:
             self._probe = None
-        self._loop.wake()
+        if self._held:
+            self._wake_soon()
+        else:
+            self._loop.wake()
 
     async def _pause(self) -> timedelta:
         """Return the time until the next delivery is due, bounded."""

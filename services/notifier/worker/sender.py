@@ -75,12 +75,16 @@ class Sender:
     redact: RedactTexts | None = None
     """Masks secrets in what is sent; None: nothing is masked."""
 
-    async def send(self, leased: LeasedDelivery) -> ChannelResponse:
-        """Make one attempt, record its outcome, and return what the channel answered."""
+    async def send(
+        self, leased: LeasedDelivery, answered: Callable[[ChannelResponse], None] = lambda _: None
+    ) -> ChannelResponse:
+        """Make one attempt, call `answered` with the response, record the outcome, and return the response."""
         delivery = leased.delivery
         with _span("deliver", leased) as span:
             circuit = circuit_of(self.breaker)
-            notification, response = await self._call(leased)
+            with self.outcomes.attempt():
+                notification, response = await self._call(leased)
+            answered(response)
             recovered = shows_recovery(delivery.attempt_kind, response, before=circuit, after=circuit_of(self.breaker))
             reason = await self._record(delivery, response, notification=notification, channel_recovered=recovered)
             span.set_attribute("tocsin.outcome", reason.value)

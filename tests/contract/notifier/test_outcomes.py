@@ -45,37 +45,39 @@ async def test_outcomes_that_come_together_are_written_together(
     assert await count_results(opened) == len(IN_FLIGHT)
 
 
-async def test_an_outcome_waits_a_moment_for_those_that_come_just_after_it(
+async def test_an_outcome_waits_for_those_of_attempts_that_are_being_made(
     opened: Database, outcomes: PostgresDeliveryOutcomes
 ) -> None:
-    first = asyncio.create_task(outcomes.record(delivered(IN_FLIGHT[0]), now=NOW))
-    for _ in range(5):
-        # One that does not wait is on its way to the database after these.
-        await asyncio.sleep(0)
-    await asyncio.gather(first, *(outcomes.record(delivered(each), now=NOW) for each in IN_FLIGHT[1:]))
-    rows = await opened.fetch("SELECT xmin::text FROM deliveries")
-    assert len({row["xmin"] for row in rows}) == 1
+    answers = [asyncio.Event() for _ in IN_FLIGHT]
 
+    async def attempt(delivery: Delivery, answer: asyncio.Event) -> None:
+        with outcomes.attempt():
+            await answer.wait()
+        await outcomes.record(delivered(delivery), now=NOW)
 
-@pytest.mark.parametrize(("others", "together"), [(0, 1), (1, 2), (5, 6), (6, 6)])
-async def test_an_outcome_waits_again_while_others_come_but_not_for_ever(
-    opened: Database, others: int, together: int
-) -> None:
-    coming = [delivered(each) for each in IN_FLIGHT[1 : others + 1]]
-    recording: list[asyncio.Task[frozenset[str]]] = []
-
-    async def sleep(_: float) -> None:
-        if coming:
-            recording.append(asyncio.create_task(written.record(coming.pop(), now=NOW)))
-            await asyncio.sleep(0)
-
-    written = PostgresDeliveryOutcomes(
-        opened, instance="n1", fallbacks={}, probe_interval=timedelta(minutes=1), sleep=sleep
-    )
-    await written.record(delivered(IN_FLIGHT[0]), now=NOW)
-    await asyncio.gather(*recording)
+    outcomes.linger = timedelta(minutes=1)
+    async with asyncio.TaskGroup() as group:
+        for delivery, answer in zip(IN_FLIGHT, answers, strict=True):
+            group.create_task(attempt(delivery, answer))
+        for answer in answers:
+            for _ in range(5):
+                # One that does not wait is on its way to the database after these.
+                await asyncio.sleep(0)
+            answer.set()
     rows = await opened.fetch("SELECT xmin::text FROM deliveries WHERE state = 'DELIVERED'")
-    assert (len(rows), len({row["xmin"] for row in rows})) == (together, 1)
+    assert (len(rows), len({row["xmin"] for row in rows})) == (len(IN_FLIGHT), 1)
+
+
+async def test_an_outcome_waits_for_nobody_where_no_attempt_is_being_made(outcomes: PostgresDeliveryOutcomes) -> None:
+    outcomes.linger = timedelta(minutes=1)
+    with outcomes.attempt():
+        pass
+    await asyncio.wait_for(outcomes.record(delivered(IN_FLIGHT[0]), now=NOW), 30)
+
+
+async def test_an_outcome_does_not_wait_for_a_channel_that_hangs(outcomes: PostgresDeliveryOutcomes) -> None:
+    with outcomes.attempt():
+        await asyncio.wait_for(outcomes.record(delivered(IN_FLIGHT[0]), now=NOW), 30)
 
 
 async def test_batches_of_outcomes_share_one_plan(opened: Database, outcomes: PostgresDeliveryOutcomes) -> None:

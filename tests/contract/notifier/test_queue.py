@@ -15,7 +15,7 @@ from services.notifier.adapters.postgres.queue import QUEUE_SESSION, PostgresDel
 from services.notifier.app import MIGRATIONS, SCHEMA
 from services.notifier.core.delivery import DeliveryReason, DeliveryState
 from services.notifier.ports import DeliveryOutcome, LeasedDelivery, QueueFilter
-from tests.fakes.notifier import NOW
+from tests.fakes.notifier import NOW, failed_delivery
 
 pytestmark = pytest.mark.integration
 
@@ -39,8 +39,12 @@ _ANALYZE = "VACUUM ANALYZE notifier.deliveries"
 
 
 class Statistics(StrEnum):
-    """When the planner's statistics were taken: never, while nothing waited, or while all did."""
+    """When the planner's statistics were taken: never, while nothing waited, or while all did.
 
+    Never too, and a plan was made while the tables were empty, which the session keeps.
+    """
+
+    PLANNED = "planned"
     NONE = "none"
     EMPTY = "empty"
     FULL = "full"
@@ -52,14 +56,16 @@ async def waiting(database: str, request: pytest.FixtureRequest) -> AsyncIterato
     settings = PostgresSettings(database_url=Secret(database), pool_size=1)
     await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
     owner = await asyncpg.connect(database)
-    await insert(owner, "former", 100 * MAX_READ, DeliveryState.DELIVERED)
-    if request.param is Statistics.EMPTY:
-        await owner.execute(_ANALYZE)
-    await insert(owner, "subject", 20 * MAX_READ, DeliveryState.PENDING)
-    if request.param is Statistics.FULL:
-        await owner.execute(_ANALYZE)
-    await owner.close()
     async with connect(settings, schema=SCHEMA, serves_all=True, session=QUEUE_SESSION) as opened:
+        if request.param is Statistics.PLANNED:
+            await plan(opened)
+        await insert(owner, "former", 100 * MAX_READ, DeliveryState.DELIVERED)
+        if request.param is Statistics.EMPTY:
+            await owner.execute(_ANALYZE)
+        await insert(owner, "subject", 20 * MAX_READ, DeliveryState.PENDING)
+        if request.param is Statistics.FULL:
+            await owner.execute(_ANALYZE)
+        await owner.close()
         yield opened
 
 
@@ -88,6 +94,17 @@ async def test_an_outcome_reads_few_of_the_deliveries_that_wait(waiting: Databas
     assert await count_read(waiting, act) < MAX_READ
     rows = await waiting.fetch("SELECT state FROM deliveries WHERE subject_id = $1", newer.subject_id)
     assert sorted(row["state"] for row in rows) == ["DELIVERED", "PENDING", "PENDING", "SUPERSEDED"]
+
+
+async def plan(database: Database) -> None:
+    """Use the statements so often that the server keeps a plan."""
+    delivery = failed_delivery(state=DeliveryState.IN_FLIGHT).delivery
+    outcomes = PostgresDeliveryOutcomes(database, instance="n1", fallbacks={}, probe_interval=timedelta(minutes=1))
+    after = replace(delivery, state=DeliveryState.DELIVERED, reason=DeliveryReason.DELIVERED)
+    for _ in range(6):
+        await lease(database, QueueFilter.DUE, limit=8)
+        await lease(database, QueueFilter.WAITING, limit=8)
+        await outcomes.record(DeliveryOutcome(before=delivery, after=after), now=NOW)
 
 
 async def insert(owner: "asyncpg.Connection[asyncpg.Record]", name: str, count: int, state: DeliveryState) -> None:

@@ -40,6 +40,8 @@ ON CONFLICT DO NOTHING
 RETURNING id
 """
 
+# Until the transaction ends nobody deletes a notification, so no delivery is left behind without its own.
+#
 # A notification is SUPERSEDED on a channel that took something newer about its subject. Those that come together keep
 # their order by a microsecond each.
 _INSERT_DELIVERIES = f"""
@@ -58,6 +60,7 @@ FROM (
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $6::boolean[])
          WITH ORDINALITY AS planned (id, notification_id, channel, fallback_for, is_held, place)
 ) AS new JOIN notifications ON notifications.id = new.notification_id
+FOR KEY SHARE OF notifications
 ON CONFLICT DO NOTHING
 RETURNING {DELIVERY_COLUMNS}
 """  # noqa: S608 - nothing but column names is put in

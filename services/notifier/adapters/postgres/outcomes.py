@@ -1,13 +1,15 @@
 """The outcomes of attempts, with all that follows from them: none is written without the rest, and none twice.
 
-A channel's deliveries end faster than a transaction commits. So outcomes that come within a few milliseconds, or while
-others are being written, are written together. A failure of a channel, and a recovery, lead to more
+A channel's deliveries end faster than a transaction commits. So an outcome waits a moment for those of the attempts
+that are being made, and what comes while others are being written is written together. No channel waits for that: it is
+called again meanwhile. A failure of a channel, and a recovery, lead to more
 than the delivery's own row: these have transactions of their own. So has each outcome of a batch that the database
 refuses as a whole, so that one of them cannot hold up the others.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,6 +21,7 @@ import asyncpg
 from services.chassis import outbox
 from services.chassis.failures import StoreUnavailable
 from services.chassis.kafka import Headers
+from services.chassis.loops import wait_for_event
 from services.chassis.postgres import Connection, Database
 from services.chassis.telemetry import trace_headers
 from services.contract.topics import NOTIFICATION_RESULTS
@@ -124,10 +127,8 @@ ORDER BY sequence
 
 # A plan for each batch would cost more than running it, and is always the same: by the ids.
 _PLAN_ONCE = "SET LOCAL plan_cache_mode = force_generic_plan"
-# For so long an outcome waits for others of its channel's pool, which end about then, and again while others come: so
-# they are written together, and so many deliveries are leased together next.
-_LINGER_SECONDS = 0.005
-_MAX_LINGERS = 5
+# For so long an outcome waits for others at most; where no attempt is being made it does not wait.
+_LINGER = timedelta(milliseconds=20)
 # As many as one statement takes well; the workers of all channels are fewer.
 _MAX_BATCH = 200
 
@@ -152,15 +153,29 @@ class PostgresDeliveryOutcomes:
         instance: str,
         fallbacks: Mapping[str, tuple[str, ...]],
         probe_interval: timedelta,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._database = database
-        self._sleep = sleep
+        self.linger = _LINGER
         self._instance = instance
         self._fallbacks = fallbacks
         self._probe_interval = probe_interval
         self._waiting: list[_Waiting] = []
         self._writing: asyncio.Task[None] | None = None
+        self._attempts = 0
+        # No attempt is being made.
+        self._is_quiet = asyncio.Event()
+        self._is_quiet.set()
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        self._attempts += 1
+        self._is_quiet.clear()
+        try:
+            yield
+        finally:
+            self._attempts -= 1
+            if not self._attempts:
+                self._is_quiet.set()
 
     async def record(self, outcome: DeliveryOutcome, *, now: datetime) -> frozenset[str]:
         if not _is_of_one_row(outcome):
@@ -175,17 +190,10 @@ class PostgresDeliveryOutcomes:
         """Write what waits, until nothing does."""
         try:
             while self._waiting:
-                await self._linger()
+                await wait_for_event(self._is_quiet, self.linger)
                 await self._write_batch(self._pop_batch())
         finally:
             self._writing = None
-
-    async def _linger(self) -> None:
-        for _ in range(_MAX_LINGERS):
-            count = len(self._waiting)
-            await self._sleep(_LINGER_SECONDS)
-            if len(self._waiting) == count:
-                return
 
     def _pop_batch(self) -> list[_Waiting]:
         """Return what is written next; of a delivery whose lease has ended meanwhile there may be two outcomes."""
