@@ -283,7 +283,13 @@ local KEPT = "tocsin.refusals"
 
 function envoy_on_request(handle)
   local headers = handle:headers()
-  if (headers:get("content-type") or ""):find("^application/grpc") then return end
+  local content_type = (headers:get("content-type") or ""):lower()
+  if content_type:find("^application/grpc") then return end
+  -- Browsers let any page post anything but JSON to this machine without asking it, and it may need no credentials.
+  if headers:get("origin") and headers:get(":method") == "POST" and not content_type:find("^application/json") then
+    handle:respond({[":status"] = "400"}, "header: a page may send content-type application/json only")
+    return
+  end
   -- Before the body: after it the headers and the metadata are out of scope.
   local verb, path, metadata = headers:get(":method"), headers:get(":path"), handle:streamInfo():dynamicMetadata()
   -- Ingest itself reads the JSON of events.

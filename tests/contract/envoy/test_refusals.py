@@ -26,6 +26,19 @@ def event(**changes: object) -> dict[str, object]:
     return {"service": "a", "level": "ERROR", "message": "m", **changes}
 
 
+@pytest.mark.parametrize("path", ["/api/logs", "/api/silences", "/api/keys"])
+@pytest.mark.parametrize("content_type", ["text/plain;application/json", "application/x-www-form-urlencoded", ""])
+def test_a_web_page_sends_nothing_that_browsers_do_not_ask_for(edge: Edge, path: str, content_type: str) -> None:
+    page = {"origin": "https://elsewhere.example", "content-type": content_type}
+    refused = edge.all.post(path, "{}", page)
+    assert (refused.status, refused.reason) == (400, "INVALID_REQUEST")
+    assert "application/json" in refused.json["message"]
+    # A browser asks before it sends JSON to another site, and is not answered. Programs send what they like.
+    assert edge.all.send("OPTIONS", path, headers=page).status >= 400
+    for allowed in (page | {"content-type": "application/json"}, {"content-type": content_type}):
+        assert edge.all.post(path, "{}", allowed).status == 200
+
+
 @pytest.mark.parametrize(
     ("path", "body", "field", "description"),
     [
