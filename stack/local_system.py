@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +17,7 @@ from stack.port_conflicts import refuse_taken_ports
 from stack.ports import Ports
 from stack.processes import Processes
 from stack.program import StartupProgress
-from stack.readiness import ServiceCondition, service_condition
+from stack.readiness import GREETED, ServiceCondition, server_condition, service_condition
 from stack.routes_check import refuse_wrong_routes
 from stack.secure_files import SecureFiles, present_time, write_secret
 from stack.servers import (
@@ -152,7 +152,7 @@ def stack_status(*, folder: Path | None = None) -> list[StackState]:
     restarts = read_restarts(home) if SUPERVISOR in pids else {}
     waiting = [name for name, one in restarts.items() if one.due is not None]
     missing = [name for name in dict.fromkeys([*_read_expected(home), *waiting]) if name not in pids]
-    conditions = _conditions([name for name in SERVICES if name in pids], stored_wiring(home))
+    conditions = _conditions(pids, stored_wiring(home))
     return [
         StackState(
             name=name,
@@ -181,12 +181,18 @@ def _prepare_secure_files(home: Path, requested: RequestedOptions, progress: Sta
         progress(f"certificates issued for {', '.join(issued)}")
 
 
-def _conditions(services: Sequence[str], wiring: Wiring) -> dict[str, ServiceCondition]:
-    """Ask all services at once, since one that is frozen takes its time."""
-    admin_ports = [getattr(wiring.ports, f"{name}_admin") for name in services]
-    ask = partial(service_condition, context=wiring.client_context())
-    with ThreadPoolExecutor(max_workers=len(SERVICES)) as pool:
-        return dict(zip(services, pool.map(ask, admin_ports), strict=True))
+def _conditions(running: Collection[str], wiring: Wiring) -> dict[str, ServiceCondition]:
+    """Ask all programs at once, since one that is frozen takes its time."""
+    context = wiring.client_context()
+
+    def ask(name: str) -> ServiceCondition:
+        if name in SERVICES:
+            return service_condition(getattr(wiring.ports, f"{name}_admin"), context)
+        return server_condition(name, wiring.ports.of(name)[0])
+
+    asked = [name for name in running if name in SERVICES or name in GREETED]
+    with ThreadPoolExecutor(max_workers=len(SERVICES) + len(GREETED)) as pool:
+        return dict(zip(asked, pool.map(ask, asked), strict=True))
 
 
 def _check_routes(wiring: Wiring, processes: Processes) -> None:

@@ -4,6 +4,7 @@ The checks of Kafka, PostgreSQL and Redis are in the modules that run them; thos
 """
 
 import json
+import socket
 import ssl
 import threading
 import time
@@ -15,6 +16,17 @@ from stack.ports import Ports
 from stack.program import ReadinessCheck, StartError
 
 _OK = 200
+_ANSWER_TIMEOUT_S = 2.0
+# What each program answers to, in some way, also where it wants TLS: a process that is frozen or busy says nothing.
+GREETED = {
+    # ApiVersions, version 0, without the name of a client.
+    "kafka": bytes.fromhex("0000000a 0012 0000 00000001 ffff"),
+    # SSLRequest.
+    "postgres": bytes.fromhex("00000008 04d2162f"),
+    "redis": b"PING\r\n",
+    "envoy": b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+    "sinks": b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+}
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.02, 0.25
 
 
@@ -60,12 +72,26 @@ def http_get(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceCondition:
-    """What a service says of itself."""
+    """What a service says of itself, or what is seen of another program."""
 
     # Why it does not serve, in words; empty when it does.
     problem: str = ""
     # What it does without while it serves.
     degradation: str = ""
+
+
+def server_condition(name: str, port: int, timeout_s: float = _ANSWER_TIMEOUT_S) -> ServiceCondition:
+    """Return the condition of a program that is no service: whether it says anything on its first port."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
+            connection.sendall(GREETED[name])
+            connection.recv(1)
+    except (TimeoutError, ConnectionRefusedError):
+        return ServiceCondition(problem="does not answer")
+    except OSError:
+        # It has closed the connection, and so it works.
+        return ServiceCondition()
+    return ServiceCondition()
 
 
 def service_condition(port: int, context: ssl.SSLContext | None = None) -> ServiceCondition:

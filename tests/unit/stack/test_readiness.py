@@ -1,6 +1,7 @@
 """How long a start waits for a program, and what it says when the program is never ready."""
 
 import socket
+import struct
 import threading
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,7 +11,7 @@ import pytest
 
 from stack.processes import Processes
 from stack.program import StartError
-from stack.readiness import ServiceCondition, service_condition, wait_until_ready
+from stack.readiness import GREETED, ServiceCondition, server_condition, service_condition, wait_until_ready
 from stack.starter import Starter
 
 LONG = timedelta(seconds=60)
@@ -71,6 +72,31 @@ def test_a_service_that_nobody_is_does_not_answer() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         assert service_condition(unused.getsockname()[1]).problem == "does not answer"
+
+
+@pytest.mark.parametrize("name", GREETED)
+def test_a_server_that_takes_connections_and_says_nothing_does_not_answer(name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        assert server_condition(name, frozen.getsockname()[1], 0.05).problem == "does not answer"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        assert server_condition(name, unused.getsockname()[1]).problem == "does not answer"
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_a_server_that_closes_the_connection_answers(*, is_reset: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def close() -> None:
+            connection = server.accept()[0]
+            if is_reset:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+        closing = threading.Thread(target=close)
+        closing.start()
+        assert server_condition("redis", server.getsockname()[1]) == ServiceCondition()
+        closing.join()
 
 
 def test_what_does_not_answer_is_named(tmp_path: Path) -> None:
