@@ -35,6 +35,11 @@ class Backoff:
         await self.sleep(self.delay(attempt).total_seconds())
 
 
+def is_logged(failures_before: int) -> bool:
+    """Return whether a failure after so many in a row has a log line: the first, and then fewer and fewer."""
+    return failures_before & (failures_before - 1) == 0
+
+
 def transient_reason(error: Exception) -> str | None:
     """Return the reason of a Failure that may pass by itself."""
     return error.reason if isinstance(error, Failure) and is_transient(error) else None
@@ -58,8 +63,8 @@ async def retrying(
     """Call `attempt` until it succeeds, and return its result.
 
     `retry_reason` returns why an error is worth another attempt, or None: then the error is raised. Each failure is
-    logged as `log_event` with reason, attempt (from 0) and `fields`, and given to `on_failure`. When `is_stopping` is
-    true after the pause, the last error is raised; one attempt is made in any case.
+    given to `on_failure`, and those of the attempts 0, 1, 2, 4, 8 and so on are logged as `log_event` with reason and
+    `fields`. When `is_stopping` is true after the pause, the last error is raised; one attempt is made in any case.
     """
     number = 0
     while True:
@@ -69,7 +74,8 @@ async def retrying(
             reason = retry_reason(error)
             if reason is None:
                 raise
-            log.warning(log_event, reason=reason, attempt=number, **fields)
+            if is_logged(number):
+                log.warning(log_event, reason=reason, attempt=number, **fields)
             on_failure(error, number)
             await backoff.pause(number)
             if is_stopping():

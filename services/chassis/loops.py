@@ -1,9 +1,10 @@
 """Background work of a service: tasks that run beside its calls, and loops that survive their failures.
 
-A turn of a Loop that fails is logged and counted, and the next one follows after a pause that grows with each failure
-in a row. Most failures are not the turn's own fault: a cancelled query, a full disk, a broker that is away. While it
-keeps failing, health shows it. A turn must therefore leave no half-done work behind. A worker whose memory is part of
-its work (the evaluator's window stage) uses `background` alone: its crash ends the service.
+A turn of a Loop that fails is counted and logged (of many in a row ever fewer), and the next one follows after a pause
+that grows with each failure in a row. Most failures are not the turn's own fault: a cancelled query, a full disk, a
+broker that is away. While it keeps failing, health shows it. A turn must therefore leave no half-done work behind. A
+worker whose memory is part of its work (the evaluator's window stage) uses `background` alone: its crash ends the
+service.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Any
 import structlog
 
 from services.chassis import telemetry
-from services.chassis.backoff import Backoff
+from services.chassis.backoff import Backoff, is_logged
 from services.chassis.failures import Failure
 from services.chassis.health import Health
 
@@ -160,12 +161,14 @@ class Loop:
         try:
             pause = await self._turn()
         except Failure as failure:
-            log.warning("loop_turn_failed", loop=self.name, reason=failure.reason, attempt=self._failures)
+            if is_logged(self._failures):
+                log.warning("loop_turn_failed", loop=self.name, reason=failure.reason, attempt=self._failures)
             self._failed(failure.reason, failure.dependency)
         except Exception as error:
             if self._is_fatal(error):
                 raise
-            log.exception("loop_turn_crashed", loop=self.name, attempt=self._failures)
+            if is_logged(self._failures):
+                log.exception("loop_turn_crashed", loop=self.name, attempt=self._failures)
             self._failed("CRASHED", "")
         else:
             self.mark_working()

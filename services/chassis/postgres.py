@@ -1,6 +1,7 @@
 """PostgreSQL: a bounded pool with translated errors, the database's clock, notifications, and migrations."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
+from services.chassis.backoff import is_logged
 from services.chassis.clock import Clock, SystemClock
 from services.chassis.failures import Overloaded, StoreConflict, StoreUnavailable
 from services.chassis.health import Dependency
@@ -93,6 +95,8 @@ class Database:
         self.schema = schema
         self.clock = DatabaseClock()
         self._dependency = dependency
+        # By the name of the error, since the last success.
+        self._failures = Counter[str]()
         # Which the database knows.
         self._tenants = _INITIAL_TENANTS
 
@@ -107,7 +111,7 @@ class Database:
             cause = failure.__cause__ or failure
             if isinstance(cause, TimeoutError) and self._is_exhausted():
                 raise Overloaded("too many calls wait for the database") from failure
-            log.warning("database_failed", schema=self.schema, error=error_name(cause))
+            self._log_failure(error_name(cause))
             if error_kind(cause) is ErrorKind.SESSION:
                 # The pool's other connections are as dead as this one, or their server has become read-only.
                 await self.pool.expire_connections()
@@ -115,6 +119,7 @@ class Database:
                 self._tenants = _INITIAL_TENANTS
                 self._mark_down(error_name(cause))
             raise
+        self._failures.clear()
         self._mark_up()
 
     @asynccontextmanager
@@ -186,6 +191,12 @@ class Database:
 
     def _is_exhausted(self) -> bool:
         return self.pool.get_size() == self.pool.get_max_size() and self.pool.get_idle_size() == 0
+
+    def _log_failure(self, error: str) -> None:
+        """Log an error, one that repeats ever more seldom: while the server is away, every call has it."""
+        if is_logged(self._failures[error]):
+            log.warning("database_failed", schema=self.schema, error=error, attempt=self._failures[error])
+        self._failures[error] += 1
 
     def _mark_down(self, reason: str) -> None:
         if self._dependency is not None:

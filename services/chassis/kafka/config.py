@@ -23,6 +23,11 @@ MSG_SIZE_TOO_LARGE: int = KafkaError.MSG_SIZE_TOO_LARGE
 BROKER_ABSENT = frozenset({ALL_BROKERS_DOWN, TRANSPORT, RESOLVE, TIMED_OUT})
 
 
+def absence_of(error: KafkaError) -> str:
+    """Return in words why Kafka is down."""
+    return "no broker answers" if error.code() in BROKER_ABSENT | {MSG_TIMED_OUT} else str(error.name())
+
+
 def physical(settings: KafkaSettings, name: str) -> str:
     """Return the name of a topic or group with the settings' prefix."""
     return settings.topic_prefix + name

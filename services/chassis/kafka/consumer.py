@@ -32,6 +32,7 @@ from services.chassis.kafka.config import (
     ALL_BROKERS_DOWN,
     BROKER_ABSENT,
     FATAL,
+    absence_of,
     consumer_config,
     login_config,
     physical,
@@ -346,13 +347,13 @@ class Consumer:
             self._fatal = error
         if error.code() == ALL_BROKERS_DOWN:
             self._must_probe = True
-            self._on_loop(self._mark_down, error.str())
+            self._on_loop(self._mark_down, absence_of(error))
 
     def _probe(self) -> None:
         try:
             topic_partitions(self._client, self._physical, timeout_s=_PROBE_SECONDS)
         except KafkaException as error:
-            self._on_loop(self._mark_down, error.args[0].str())
+            self._on_loop(self._mark_down, absence_of(error.args[0]))
         else:
             self._must_probe = False
             self._on_loop(self._mark_up)

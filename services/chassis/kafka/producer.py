@@ -21,6 +21,7 @@ from services.chassis.kafka.config import (
     INVALID_ARG,
     MSG_SIZE_TOO_LARGE,
     MSG_TIMED_OUT,
+    absence_of,
     login_config,
     physical,
     producer_config,
@@ -192,7 +193,7 @@ class Producer:
         try:
             self._client.list_topics(timeout=_PROBE_SECONDS)
         except KafkaException as error:
-            self._on_loop(self._mark_down, error.args[0].str())
+            self._on_loop(self._mark_down, absence_of(error.args[0]))
         else:
             self._must_probe = False
             self._on_loop(self._mark_up)
@@ -204,7 +205,7 @@ class Producer:
             self._must_renew = True
         if error.code() == ALL_BROKERS_DOWN or error.fatal():
             self._must_probe = True
-            self._on_loop(self._mark_down, error.str())
+            self._on_loop(self._mark_down, absence_of(error))
 
     def _new_client(self) -> confluent_kafka.Producer:
         self._login.accept_files()
@@ -266,7 +267,7 @@ class Producer:
         if error.code() == MSG_TIMED_OUT and not self._stopping.is_set():
             self._is_refusing = True
             self._must_probe = True
-            self._mark_down(error.str())
+            self._mark_down(absence_of(error))
 
     def _mark_up(self) -> None:
         self._is_refusing = False

@@ -52,6 +52,13 @@ async def test_a_transient_failure_is_logged_and_retried_after_growing_pauses() 
     ]
 
 
+async def test_failures_in_a_row_are_logged_ever_more_seldom() -> None:
+    attempts = Attempts(*[AWAY] * 9)
+    with capture_logs() as logs:
+        await retrying(attempts, log_event="row_delayed", backoff=attempts.backoff)
+    assert [line["attempt"] for line in logs] == [0, 1, 2, 4, 8]
+
+
 @pytest.mark.parametrize("error", [REFUSED, ValueError("a bug")])
 async def test_what_would_fail_again_is_raised_at_once(error: Exception) -> None:
     attempts = Attempts(error)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.chassis.backoff import Backoff
 from services.chassis.failures import StoreUnavailable
@@ -47,6 +48,15 @@ async def test_a_turn_that_fails_is_followed_by_another(error: Exception) -> Non
     async with loop_of(work):
         await work.done.wait()
     assert work.turns == 3
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), ValueError("a bug")])
+async def test_failures_in_a_row_are_logged_ever_more_seldom(error: Exception) -> None:
+    work = Work(*[error] * 20)
+    with capture_logs() as logs:
+        async with loop_of(work):
+            await work.done.wait()
+    assert [line["attempt"] for line in logs] == [0, 1, 2, 4, 8, 16]
 
 
 async def test_waking_begins_a_turn_at_once() -> None:
