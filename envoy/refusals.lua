@@ -163,7 +163,7 @@ local function unknown(name, fields)
     -- Of two that are alike the last by the alphabet, whatever the order of the table.
     if similarity > most or (similarity == most and known > (meant or "")) then most, meant = similarity, known end
   end
-  if meant then return 'did you mean "' .. meant .. '"?' end
+  if meant then return 'did you mean "' .. (fields.shown or tostring)(meant) .. '"?' end
   return fields.text == "" and "there is none here" or "expected one of " .. fields.text
 end
 
@@ -197,6 +197,29 @@ local function unknown_field(method, json)
   end
 end
 
+-- What is expected where the library says "Illegal duration format" and the like; the value as the body has it, when that
+-- has one field of this name.
+local function form_expected(path, explained, json)
+  local form = explained:find("duration") and 'a duration in seconds such as "300s" is expected'
+    or explained:find("time") and "a time with its zone such as 2026-11-27T10:00:00Z is expected"
+  if not form then return explained end
+  local name = path:match("[%w_]+$") or ""
+  local found, count
+  for _, each in ipairs({name, json_name(name)}) do
+    for value in (json or ""):gmatch('"' .. each .. '"%s*:%s*"([^"\\]*)"') do found, count = value, (count or 0) + 1 end
+    if name == json_name(name) then break end
+  end
+  return count == 1 and form .. ', not "' .. found .. '"' or form
+end
+
+-- What is wrong with JSON, and where: the parser shows a piece of the text, and below it points at the place.
+local function malformed(text)
+  local what, piece, indent = text:match("^([^\n]*)\n([^\n]*)\n( *)%^")
+  if not what then return text end
+  local rest = piece:sub(#indent + 1, #indent + 20)
+  return what:gsub("%.$", "") .. (rest == "" and ", at the end" or ', at: ' .. rest)
+end
+
 -- The field of an error and its description; the field is nil when the body is not JSON.
 local function violation(text, json, method)
   local path, value, type_name = text:match("^([%w_%.%[%]]*): invalid value (.*) for type ([^%s]+)$")
@@ -209,7 +232,7 @@ local function violation(text, json, method)
     local twice = value:match("^oneof field '[%w_]+' is already set%. Cannot set '([%w_]+)'$")
     if twice then return join(path, twice), "another field that excludes it is set as well" end
     local explained = value:match("^Field '[%w_]+', (.*)$")
-    if explained then return path, explained end
+    if explained then return path, form_expected(path, explained, json) end
     return path, expected(type_name) .. " is expected, not " .. value
   end
   path = text:match("^([%w_%.%[%]]*): Proto field is not repeating, cannot start list%.$")
@@ -224,7 +247,9 @@ local function violation(text, json, method)
   if path then return path, "a list where a string is expected" end
   local parameter = text:match('^Could not find field "(.-)" in the type')
   if parameter then
-    return parameter, "there is no such query parameter; " .. unknown(parameter, known_fields(method and method.query or "", ""))
+    local known = known_fields(method and method.query or "", "")
+    known.shown = json_name
+    return parameter, "there is no such query parameter; " .. unknown(parameter, known)
   end
   local misspelt, wrong = text:match('^There is no field "(.*)": (.*)$')
   if misspelt then return misspelt, wrong end
@@ -251,7 +276,7 @@ local function refusal(text, json, method)
   end
   local field, description = violation(text, json, method)
   if not field then
-    return answer("MALFORMED_MESSAGE", "body", "not valid JSON: " .. description)
+    return answer("MALFORMED_MESSAGE", "body", "not valid JSON: " .. malformed(description))
   end
   return answer("INVALID_REQUEST", field == "" and "body" or field, description)
 end

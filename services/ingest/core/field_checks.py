@@ -95,7 +95,10 @@ def required_checks(limits: Limits) -> tuple[tuple[Requirement, ColumnCheck], ..
     """Return the checks that refuse an event, in the order of the proto's fields."""
     max_bytes = limits.max_message_bytes
     return (
-        (Requirement(EventField.EVENT_TIME, "a valid time, from 1970 to ten minutes ahead of now"), _time_outside),
+        (
+            Requirement(EventField.EVENT_TIME, "a time with its zone, from 1970 to ten minutes ahead of now"),
+            _time_outside,
+        ),
         (Requirement(EventField.SERVICE, f"1 to {MAX_SERVICE} characters"), _characters(1, MAX_SERVICE)),
         (Requirement(EventField.LEVEL, f"one of {', '.join(Level.__members__)}"), _level_outside),
         (Requirement(EventField.MESSAGE, f"1 to {max_bytes} bytes"), _bytes(1, max_bytes)),

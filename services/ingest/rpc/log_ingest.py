@@ -138,7 +138,9 @@ class LogIngest:
         except JsonError as error:
             raise _malformed(error) from error
         if EventField.EVENT in event.found_values:
-            expected = f"expected a JSON object, found {event.found_values[EventField.EVENT]}"
+            expected = (
+                f"expected a JSON object, found {event.found_values[EventField.EVENT]}; /api/logs/batch takes lists"
+            )
             raise InvalidRequest(f"body: {expected}", violations=[Violation("body", expected)])
         return event
 

@@ -144,7 +144,7 @@ async def test_when_all_are_refused_each_wrong_field_is_named(bench: Bench) -> N
     with pytest.raises(InvalidRequest, match="none of the 1 events") as refused:
         await bench.ingest_columns(foreign_stream(service=["shop"], event_time=["noon"], level=[9], message=[""]))
     assert [(each.field, each.description) for each in refused.value.violations] == [
-        ("events[0].eventTime", 'expected a valid time, from 1970 to ten minutes ahead of now, found "noon"'),
+        ("events[0].eventTime", 'expected a time with its zone, from 1970 to ten minutes ahead of now, found "noon"'),
         ("events[0].level", "expected one of TRACE, DEBUG, INFO, WARN, ERROR, FATAL, found 9"),
         ("events[0].message", "expected 1 to 64 bytes, found nothing"),
     ]

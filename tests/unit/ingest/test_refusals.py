@@ -15,7 +15,7 @@ from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 LIMITS = Limits(
     max_batch_events=9, max_request_bytes=2**20, max_message_bytes=64, max_attributes=2, max_record_bytes=2000
 )
-TIME = "expected a valid time, from 1970 to ten minutes ahead of now, found"
+TIME = "expected a time with its zone, from 1970 to ten minutes ahead of now, found"
 LEVEL = "expected one of TRACE, DEBUG, INFO, WARN, ERROR, FATAL, found"
 LATE = datetime(2026, 3, 1, 12, 10, 1, 500_000, tzinfo=UTC)
 
