@@ -93,7 +93,7 @@ def parse_age(text: str) -> timedelta:
     """Return the time span that a text such as 90s, 15m, 2h or 7d stands for."""
     number, unit = text[:-1], _UNITS.get(text[-1:])
     if unit is None or not (number.isascii() and number.isdigit()) or int(number) > _MAX_AGE:
-        raise typer.BadParameter(f'"{text}" is no age; expected a number with s, m, h or d, such as 90s, 15m, 2h or 7d')
+        raise typer.BadParameter(f'found "{text}", expected a number with s, m, h or d, such as 90s, 15m, 2h or 7d')
     return int(number) * unit
 
 

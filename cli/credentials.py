@@ -4,6 +4,7 @@ A key never stands among the arguments, which other users of the machine can rea
 """
 
 import os
+import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -67,7 +68,16 @@ def read_credentials(key_file: Path | None, ca_file: Path | None, environ: Mappi
         raise typer.BadParameter("expected a file with a key, found an empty one", param_hint="--key-file")
     if len(key) > _MAX_KEY or not (key.isascii() and key.isprintable()) or " " in key:
         raise typer.BadParameter("expected a key: one word of letters, digits and - . _", param_hint="--key-file")
-    return Credentials(key=key, authorities=None if ca_file is None else _read(ca_file, "--ca-file"))
+    return Credentials(key=key, authorities=None if ca_file is None else _read_authorities(ca_file))
+
+
+def _read_authorities(path: Path) -> bytes:
+    content = _read(path, "--ca-file")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii"))
+    except (ValueError, ssl.SSLError):
+        raise typer.BadParameter(f"{path}: expected certificates in PEM, found none", param_hint="--ca-file") from None
+    return content
 
 
 def _read(path: Path, option: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from cli.output import print_to_stderr, stdout
 from cli.routing import command as routing
 from cli.send.command import send
 from cli.system import show_status, start_system, stop_system
+from services.domain.found_values import expected
 
 
 class TocsinCommand(TyperGroup):
@@ -50,9 +52,34 @@ def _print_usage_error(error: TyperException) -> None:
     # Without arguments the help has been printed, and there is no message. No argument may begin a line of its own.
     # The library's validation begins with a word that says nothing.
     # The words of a choice come one a line, indented by tabs.
-    text = error.format_message().replace("\n\t", " ")
+    text = _in_own_words(error).replace("\n\t", " ")
     if message := text.replace("\n", "\n  ").replace(": Value error, ", ": ", 1):
         print_to_stderr(message if context is None else f"{context.command_path}: {message}")
+
+
+def _in_own_words(error: TyperException) -> str:
+    """Return the message, of a wrong number with what was found and is expected: the library says less."""
+    text = error.format_message()
+    if text.startswith("No such option: --json"):
+        return "No such option: --json; -o json prints JSON"
+    problems: list[Mapping[str, Any]] = getattr(error.__cause__, "errors", list)()
+    if not problems or (words := _number_expected(problems[0])) is None:
+        return text
+    return text.replace(problems[0]["msg"], expected(words, problems[0]["input"]))
+
+
+def _number_expected(problem: Mapping[str, Any]) -> str | None:
+    match problem["type"]:
+        case "greater_than_equal":
+            return f"at least {problem['ctx']['ge']}"
+        case "less_than_equal":
+            return f"at most {problem['ctx']['le']}"
+        case "int_parsing" | "int_from_float" | "int_parsing_size":
+            return "an integer"
+        case "float_parsing":
+            return "a number"
+        case _:
+            return None
 
 
 def _print_version(is_asked: bool) -> None:  # noqa: FBT001 - the library's form

@@ -116,7 +116,9 @@ def forget_former_authority(folder: Path) -> None:
 
 
 def list_certificates(folder: Path) -> list[IssuedCertificate]:
-    """Return the certificates of the folder, by name."""
+    """Return the certificates of the folder, by name; raise CertificateError where there is no authority."""
+    if not _authority_key(folder).exists():
+        raise CertificateError(f"there is no authority; `tocsin ca init {folder}` creates one")
     return [_described(files.key.parent.name, one, files) for files, one in _issued(folder)]
 
 
@@ -161,7 +163,7 @@ def _read_authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePri
         trusted = files.ca.read_bytes()
         key = load_pem_private_key(files.key.read_bytes(), None)
     except FileNotFoundError:
-        raise CertificateError(f"{folder}: there is no authority; `tocsin ca init` creates one") from None
+        raise CertificateError(f"there is no authority; `tocsin ca init {folder}` creates one") from None
     except OSError as error:
         raise CertificateError(f"{error.filename}: cannot be read: {error.strerror}") from None
     except ValueError:

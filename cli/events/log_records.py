@@ -6,6 +6,7 @@ import confluent_kafka
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
 from services.chassis.kafka import Record, consumer_config, physical, record_of
+from services.chassis.kafka.config import absence_of
 from services.chassis.settings import KafkaSettings
 from services.contract.topics import LOG_EVENTS
 
@@ -43,7 +44,9 @@ class LogRecords:
                 raise NoTopicError(f"there is no topic {self._topic}")
             self._client.assign([self._begin(partition, from_beginning) for partition in partitions])
         except KafkaException as error:
-            raise KafkaUnreachableError(error.args[0].str()) from error
+            raise KafkaUnreachableError(
+                f"{absence_of(error.args[0])}; --kafka or TOCSIN_KAFKA names another Kafka"
+            ) from error
         self._is_started = True
 
     def follow(self) -> Iterator[Record]:
@@ -71,7 +74,7 @@ class LogRecords:
     def _report_absence(self, error: KafkaError) -> None:
         """Report that no broker answers; of all else the client tries again without a word."""
         if self._is_started and error.code() == _ALL_BROKERS_DOWN:
-            self._report(f"{error.str()}; waiting for them")
+            self._report(f"{absence_of(error)}; waiting for one")
 
     def _report(self, error: str) -> None:
         """Report an error once, until a record has come."""

@@ -76,6 +76,6 @@ def test_what_cannot_be_done_is_refused_with_the_reason(tmp_path: Path, folder: 
     assert "there is an authority already" in ca("init", folder).stderr
     done = ca("issue", str(tmp_path / "none"), "ingest", "--service", "ingest")
     assert done.exit_code == 1
-    assert "there is no authority; `tocsin ca init` creates one" in done.stderr
+    assert "there is no authority; `tocsin ca init " in done.stderr
     (tmp_path / "file").touch()
     assert ca("init", str(tmp_path / "file")).exit_code == 1

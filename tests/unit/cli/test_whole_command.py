@@ -187,3 +187,43 @@ def test_a_choice_that_is_missing_is_named_in_one_line_with_its_words(tmp_path: 
     done = CliRunner().invoke(app, ["routes", "test", str(file)])
     assert done.exit_code == 2
     assert "Missing option '--severity'. Choose from: low, medium, high, critical" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["report", "--days", "0"], "Invalid value for '--days' / '-d': expected at least 1, found \"0\""),
+        (["report", "--days", "93"], "Invalid value for '--days' / '-d': expected at most 92, found \"93\""),
+        (["report", "--days", "week"], "Invalid value for '--days' / '-d': expected an integer, found \"week\""),
+        (["report", "--days", "1.5"], "Invalid value for '--days' / '-d': expected an integer, found \"1.5\""),
+        (["alerts", "list", "--json"], "No such option: --json; -o json prints JSON"),
+        (["alerts", "list", "--jsn"], "No such option: --jsn"),
+        (["alerts", "list", "--since", "2 h"], 'found "2 h", expected a number with s, m, h or d'),
+    ],
+)
+def test_a_usage_error_says_what_was_found_and_is_expected(arguments: list[str], message: str) -> None:
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    "content", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "é"]
+)
+def test_a_file_without_an_authority_is_refused_before_any_call(tmp_path: Path, content: str) -> None:
+    (tmp_path / "ca.pem").write_text(content)
+    done = CliRunner().invoke(app, ["--ca-file", str(tmp_path / "ca.pem"), "alerts", "list"])
+    assert done.exit_code == 2
+    assert "ca.pem: expected certificates in PEM, found none" in done.stderr
+
+
+def test_certificates_are_listed_only_where_there_is_an_authority(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["ca", "list", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "there is no authority" in done.stderr
+
+
+def test_a_kafka_that_is_not_there_is_named_without_words_of_the_client() -> None:
+    done = CliRunner().invoke(app, ["events", "tail", "--kafka", "127.0.0.1:1", "--limit", "1"])
+    assert done.exit_code == 3
+    assert "127.0.0.1:1: UNAVAILABLE: no broker answers; --kafka or TOCSIN_KAFKA names another Kafka" in done.stderr
