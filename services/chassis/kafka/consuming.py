@@ -22,6 +22,9 @@ from services.chassis.settings import KafkaSettings
 log = structlog.get_logger()
 
 _FETCH_SECONDS = 0.25
+# So long waits Kafka's answer where there is nothing: such a request costs Kafka nearly as much as one with records.
+# What a new assignment asks for waits behind it.
+_IDLE_MS = 100
 # A batch that takes longer than this is kept alive in the group by heartbeats.
 _HEARTBEAT_SECONDS = 1.0
 # Where tenants share batches: a tenant's part of one, and how much is fetched ahead to find others' records.
@@ -61,9 +64,8 @@ async def consuming(
     name, lag = f"consume {topic}", Lag(topic, group)
 
     def consumer() -> Consumer:
-        return Consumer(
-            settings, topic=topic, group=group, instance=instance, dependency=dependency, lag=lag, **overrides
-        )
+        given = {"fetch_wait_max_ms": _IDLE_MS} | overrides
+        return Consumer(settings, topic=topic, group=group, instance=instance, dependency=dependency, lag=lag, **given)
 
     def queue() -> FairQueue:
         if tenant_of is None:
