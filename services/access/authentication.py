@@ -13,7 +13,9 @@ The first of these that is there counts, and if it is not valid the call is refu
 Envoy's own certificate counts for what Envoy itself calls and routes nobody else's calls to.
 """
 
+import json
 import re
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -38,6 +40,8 @@ _SERVICE = re.compile(service_identity("([a-z]+)"))
 _CLIENT = re.compile(rf"{TRUST_DOMAIN}/client/([a-z0-9-]{{1,63}})/([a-z]+)/([A-Za-z0-9._-]{{1,128}})")
 _FORWARDED_ID = re.compile(r"(?:^|[;,])URI=(spiffe://[^;,]+)")
 _BEARER = "bearer "
+# As Envoy allows.
+_CLOCK_SKEW_SECONDS = 60
 # What a caller may be told by a header or a certificate; `service` is nobody's role but a service's.
 _CLIENT_ROLES = frozenset(Role) - {Role.SERVICE}
 
@@ -57,6 +61,8 @@ def authenticate(call: IncomingCall, keys: Mapping[str, KeyRecord] | None, now: 
     is_from_gateway = call.peer_identity == GATEWAY
     if credentials:
         if is_from_gateway and ROLE_HEADER in headers and NAME_HEADER in headers:
+            if has_expired(text, now):
+                raise Unauthenticated("authorization: the token has expired")
             return _told_by_gateway(headers, "token")
         raise Unauthenticated("authorization: expected `Bearer` with a valid API key or token")
     if is_from_gateway and (caller := _without_credentials(headers)):
@@ -76,6 +82,16 @@ def caller_at_gateway(headers: Mapping[str, str]) -> Caller | None:
         return _without_credentials(headers)
     except Unauthenticated:
         return None
+
+
+def has_expired(token: str, now: datetime) -> bool:
+    """Return whether a token, which Envoy has verified when the call came, has expired since: a stream goes on."""
+    try:
+        expiry = float(json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))["exp"])
+    except (ValueError, LookupError, TypeError):
+        # None that Envoy would have let through.
+        return False
+    return now.timestamp() > expiry + _CLOCK_SKEW_SECONDS
 
 
 def authorize(caller: Caller, method: str, needed: MethodAccess | None) -> None:

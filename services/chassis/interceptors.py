@@ -29,6 +29,9 @@ NOT_BEGUN = ("x-tocsin-not-begun", "1")
 _UNOBSERVED = "/grpc.health."
 
 _INTERRUPT_SECONDS = 0.5
+# A stream has no end of its own, but its caller's key has: revoked keys let nobody in any more after five seconds, of
+# which the snapshot of keys takes two.
+_ADMIT_AGAIN_SECONDS = 2.0
 
 _ABORTED_BY_SERVER = grpc.aio.AbortError
 
@@ -102,7 +105,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         async def unary(raw: Any, context: Any) -> Any:
             about: list[Message] = []
 
-            async def run() -> Any:
+            async def run(_: IncomingCall) -> Any:
                 request = await receive(raw, context)
                 if isinstance(request, Message):
                     about.append(request)
@@ -117,30 +120,38 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             async def pump() -> None:
                 await _pump(act(await receive(raw, context), context), context)
 
-            async def run() -> None:
+            async def run(call: IncomingCall) -> None:
                 with self._stream_limit.held(current_caller()):
-                    await self._until_stopping(pump())
+                    await self._while_admitted(pump(), call)
 
             await self._observed(run, method, context, ())
 
         return streaming
 
-    async def _until_stopping(self, pumping: Coroutine[Any, Any, None]) -> None:
-        """Run a stream that may have no end of its own; raises ShuttingDown when the server stops."""
+    async def _while_admitted(self, pumping: Coroutine[Any, Any, None], call: IncomingCall) -> None:
+        """Run a stream that may have no end of its own.
+
+        Raises ShuttingDown when the server stops, and what the guard raises once the caller may not call any more.
+        """
         task = asyncio.create_task(pumping)
         self._streams.add(task)
         try:
+            while not (await asyncio.wait((task,), timeout=_ADMIT_AGAIN_SECONDS))[0]:
+                self._guard.admit(call)
             await task
         except asyncio.CancelledError:
             if self._is_stopping:
                 raise ShuttingDown("this instance is stopping") from None
             raise
         finally:
-            task.cancel()
             self._streams.discard(task)
+            if not task.done():
+                task.cancel()
+                # A message that is on its way goes first: gRPC would send no status.
+                await asyncio.wait((task,), timeout=_INTERRUPT_SECONDS)
 
     async def _observed(
-        self, run: Callable[[], Awaitable[Any]], method: str, context: Any, about: Sequence[Any]
+        self, run: Callable[[IncomingCall], Awaitable[Any]], method: str, context: Any, about: Sequence[Any]
     ) -> Any:
         started = time.perf_counter()
         code = grpc.StatusCode.CANCELLED
@@ -160,7 +171,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                         raise ShuttingDown("this instance is stopping")  # noqa: TRY301  (handled as a servicer's failure)
                     caller = self._guard.admit(call)
                     with as_caller(caller):
-                        response = await run()
+                        response = await run(call)
                 except _ABORTED_BY_SERVER:
                     code = _given_code(context)
                     raise

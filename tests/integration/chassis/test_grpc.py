@@ -15,7 +15,7 @@ from grpc_status import rpc_status
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from services.chassis import telemetry
+from services.chassis import interceptors, telemetry
 from services.chassis.callers import Caller, CallOutcome, IncomingCall, KeysUnavailable, Unauthenticated
 from services.chassis.failures import InvalidRequest, Overloaded, Violation
 from services.chassis.grpc_client import channel
@@ -222,6 +222,33 @@ async def test_a_stream_ends_when_its_client_leaves(client: Any, pings: Pings) -
     call.cancel()
     async with asyncio.timeout(5):
         await pings.has_ended.wait()
+
+
+async def test_a_stream_ends_when_its_caller_may_call_no_more(
+    spans: InMemorySpanExporter,  # noqa: ARG001  (opened before the server)
+    process: ProcessSettings,
+    pings: Pings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class RevokingGuard(OpenGuard):
+        is_revoked = False
+
+        def admit(self, call: IncomingCall) -> Caller:
+            if self.is_revoked:
+                raise Unauthenticated("the key was revoked")
+            return super().admit(call)
+
+    monkeypatch.setattr(interceptors, "_ADMIT_AGAIN_SECONDS", 0.01)
+    guard = RevokingGuard()
+    async with (
+        grpc_server(process, [pings.mount()], Health("test"), guard) as server,
+        channel(f"127.0.0.1:{server.port}") as client,
+    ):
+        call = client.unary_stream(f"/{NAME}/Many", Ping.SerializeToString, Pong.FromString)(Ping())
+        assert await call.read() != grpc.aio.EOF
+        guard.is_revoked = True
+        assert await asyncio.wait_for(call.code(), timeout=10) is grpc.StatusCode.UNAUTHENTICATED
+        await asyncio.wait_for(pings.has_ended.wait(), timeout=10)
 
 
 async def test_a_caller_has_so_many_streams_and_others_when_they_end(spans: object, pings: Pings) -> None:

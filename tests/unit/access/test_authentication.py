@@ -1,5 +1,6 @@
 """Who calls, and whether they may."""
 
+from base64 import urlsafe_b64encode
 from dataclasses import replace
 from datetime import timedelta
 
@@ -119,6 +120,29 @@ def test_a_token_is_what_envoy_says_of_it() -> None:
     )
 
     assert authenticate(token, KEYS, START) == Caller(name="ann", role="editor", tenant="acme", kind="token")
+
+
+@pytest.mark.parametrize(
+    ("payload", "lasts"),
+    [
+        (f'{{"exp":{START.timestamp() - 59}}}', True),
+        (f'{{"exp":{START.timestamp() - 61}}}', False),
+        # Envoy lets none of these through, and knows better.
+        ('{"exp":"soon"}', True),
+        ('{"exp":null}', True),
+        ("{}", True),
+        ("[]", True),
+        ("none", True),
+    ],
+)
+def test_a_token_that_has_expired_since_envoy_saw_it_is_refused(payload: str, *, lasts: bool) -> None:
+    text = f"ey.{urlsafe_b64encode(payload.encode()).decode().rstrip('=')}.s"
+    token = incoming(authorization=f"Bearer {text}", x_tocsin_caller_name="ann", x_tocsin_caller_role="viewer")
+    if lasts:
+        assert authenticate(token, KEYS, START).name == "ann"
+    else:
+        with pytest.raises(Unauthenticated, match="has expired"):
+            authenticate(token, KEYS, START)
 
 
 def test_a_token_without_a_tenant_is_of_the_default_one() -> None:
