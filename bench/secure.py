@@ -25,7 +25,6 @@ from stack.secure_files import SecureFiles
 from stack.start_options import RequestedOptions
 from stack.wiring import ROOT
 
-_WARM_UP_S = 8.0
 _FORMS = {"batches of 500": False, "columns of 2,000": True}
 _PROGRAMS = ("envoy", "ingest", "kafka", "evaluator")
 
@@ -71,6 +70,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.secure", description=__doc__)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=6, help="how long each load lasts")
+    parser.add_argument(
+        "--warm-up",
+        type=float,
+        default=30,
+        help="how long each load lasts before it is measured: Java compiles the code of TLS while it runs",
+    )
     given = parser.parse_args()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     plain, secure, reference = _System(is_secure=False), _System(is_secure=True), Reference()
@@ -79,7 +84,7 @@ def main() -> None:
         for system in (plain, secure):
             started.enter_context(system.running())
             for is_columns in _FORMS.values():
-                measures.throughput(system.ports, _WARM_UP_S, is_columns=is_columns, secure=system.secure)
+                measures.throughput(system.ports, given.warm_up, is_columns=is_columns, secure=system.secure)
         for number in range(given.rounds):
             for system in (plain, secure) if number % 2 else (secure, plain):
                 for form in _FORMS:
