@@ -61,7 +61,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 # A breaker's own timeout is the last resort behind the channel's.
 _BREAKER_MARGIN = timedelta(seconds=2)
 # Of results, which histories and escalations read; nobody waits for one.
-_RESULTS_LINGER = timedelta(milliseconds=100)
+_RESULTS_LINGER = timedelta(milliseconds=250)
 _SECRETS_INTERVAL = timedelta(seconds=1)
 # How often is looked whether a bundle is due; a bundle waits for a minute at least.
 _BUNDLE_INTERVAL = timedelta(seconds=5)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from services.contract.timestamps import timestamp_of
+from services.contract.timestamps import set_time, timestamp_of
 from services.domain.matchers import SERVICE
 from services.domain.severity import Severity
 from services.manager.core.alert import Alert, AlertHistoryEntry
@@ -21,34 +21,36 @@ class UnusableRecordError(ValueError):
 
 def alert_message(alert: Alert, catalog: Catalog | None = None) -> alert_pb2.Alert:
     """Return an alert as clients see it, with what the catalog has of its service."""
+    message = alert_pb2.Alert()
+    fill_alert(message, alert, catalog)
+    return message
+
+
+def fill_alert(message: alert_pb2.Alert, alert: Alert, catalog: Catalog | None = None) -> None:
+    """Write an alert into an empty message, which may be another one's field."""
     subject = alert.subject
-    message = alert_pb2.Alert.FromString(subject.evidence)
-    message.MergeFrom(
-        alert_pb2.Alert(
-            id=alert.id,
-            fingerprint=subject.fingerprint,
-            state=alert_pb2.Alert.State.Value(alert.status.state.value),
-            severity=AlertRule.Severity.ValueType(subject.severity),
-            rule_id=subject.rule_id,
-            rule_name=subject.rule_name,
-            description=subject.description,
-            resource=subject.resource,
-            fire_time=timestamp_of(alert.fire_time),
-            acknowledge_time=timestamp_of(alert.acknowledge_time),
-            acknowledged_by=alert.acknowledged_by,
-            resolve_time=timestamp_of(alert.resolve_time),
-            resolved_by=alert.resolved_by,
-            superseded_by=alert.superseded_by,
-            repeat_count=alert.status.repeat_count,
-            etag=alert.etag,
-            update_time=timestamp_of(alert.update_time),
-            match_labels=subject.labels,
-            silenced_by=alert.silenced_by,
-        )
-    )
+    message.MergeFromString(subject.evidence)
+    message.id = alert.id
+    message.fingerprint = subject.fingerprint
+    message.state = alert_pb2.Alert.State.Value(alert.status.state.value)
+    message.severity = AlertRule.Severity.ValueType(subject.severity)
+    message.rule_id = subject.rule_id
+    message.rule_name = subject.rule_name
+    message.description = subject.description
+    message.resource = subject.resource
+    set_time(message.fire_time, alert.fire_time)
+    set_time(message.acknowledge_time, alert.acknowledge_time)
+    message.acknowledged_by = alert.acknowledged_by
+    set_time(message.resolve_time, alert.resolve_time)
+    message.resolved_by = alert.resolved_by
+    message.superseded_by = alert.superseded_by
+    message.repeat_count = alert.status.repeat_count
+    message.etag = alert.etag
+    set_time(message.update_time, alert.update_time)
+    message.match_labels.update(subject.labels)
+    message.silenced_by.extend(alert.silenced_by)
     if catalog is not None:
         fill_service_info(message, catalog)
-    return message
 
 
 def fill_service_info(message: alert_pb2.Alert, catalog: Catalog) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from services.chassis.postgres import Database, connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
+from services.notifier.adapters.postgres.deliveries import NewDelivery, insert_deliveries
 from services.notifier.adapters.postgres.outcomes import PostgresDeliveryOutcomes
 from services.notifier.app import MIGRATIONS, SCHEMA
 from services.notifier.core.delivery import Delivery, DeliveryReason, DeliveryState
@@ -123,6 +124,19 @@ async def test_a_delivery_supersedes_what_is_older_about_its_subject(
     newest = replace(IN_FLIGHT[2], subject_id="one")
     await asyncio.gather(*(outcomes.record(delivered(each), now=NOW) for each in (newest, IN_FLIGHT[3])))
     assert await states(opened) == ["SUPERSEDED", "SUPERSEDED", "DELIVERED", "DELIVERED", *["IN_FLIGHT"] * 3]
+
+
+async def test_no_delivery_is_left_behind_by_a_notification_that_is_being_deleted(opened: Database) -> None:
+    notification = IN_FLIGHT[0].notification_id
+    new = [NewDelivery(notification, "email", "")]
+    async with opened.transaction() as purging:
+        await purging.execute("DELETE FROM deliveries WHERE notification_id = $1", notification)
+        await purging.execute("DELETE FROM notifications WHERE id = $1", notification)
+        inserting = asyncio.create_task(opened.run_idempotent(lambda mine: insert_deliveries(mine, new, now=NOW)))
+        while not inserting.done() and not await opened.fetch("SELECT FROM pg_locks WHERE NOT granted"):
+            # It is about to wait.
+            pass
+    assert await inserting == []
 
 
 def delivered(delivery: Delivery) -> DeliveryOutcome:

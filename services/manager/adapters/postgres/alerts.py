@@ -98,21 +98,26 @@ FROM {_ALERT_VALUES} AS changed ({ALERT_COLUMNS}, traceparent)
 WHERE alerts.tenant = current_tenant() AND alerts.id = changed.id
 """
 
-_INSERT_HISTORY = f"""
-INSERT INTO alert_history ({HISTORY_COLUMNS})
-SELECT {HISTORY_COLUMNS}
-FROM unnest(
+_ENTRIES = f"""
+unnest(
     $1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
     $10::text[], $11::text[]
 ) WITH ORDINALITY AS entry ({HISTORY_COLUMNS}, position)
-ORDER BY position
+"""
+# Until the transaction ends nobody deletes these alerts, so no entry is left behind without its own.
+_EXISTING = """
+JOIN (
+    SELECT id FROM alerts WHERE tenant = current_tenant() AND id = ANY($2) ORDER BY open_key FOR KEY SHARE
+) AS existing (existing_id) ON existing_id = entry.alert_id
+"""
+_INSERT_HISTORY, _INSERT_HISTORY_OF_EXISTING = (
+    f"""
+INSERT INTO alert_history ({HISTORY_COLUMNS}) SELECT {HISTORY_COLUMNS} FROM {_ENTRIES} {existing} ORDER BY position
 ON CONFLICT (id) DO NOTHING
 RETURNING alert_id
 """
-# Until the transaction ends nobody deletes them, so no entry is left behind without its alert.
-_LOCK_EXISTING = """
-SELECT id FROM alerts WHERE tenant = current_tenant() AND id = ANY($1) ORDER BY open_key FOR KEY SHARE
-"""
+    for existing in ("", _EXISTING)
+)
 
 # The newest firing and the newest end of each episode. LATERAL, since a join of as many episodes reads the whole table.
 _SELECT_EPISODES = """
@@ -197,15 +202,12 @@ class PostgresAlerts:
         return self._load(await self._connection.fetch(_SELECT_OPEN_OF_RULE_FOR_UPDATE, rule_id, before, limit))
 
     async def insert_history(self, entries: Sequence[AlertHistoryEntry]) -> int:
-        rows = await self._connection.fetch(_LOCK_EXISTING, [storable(entry.alert_id) for entry in entries])
-        existing = {row["id"] for row in rows}
-        return await self._insert_entries([entry for entry in entries if entry.alert_id in existing])
+        return await self._insert_entries(entries, _INSERT_HISTORY_OF_EXISTING)
 
-    async def _insert_entries(self, entries: Sequence[AlertHistoryEntry]) -> int:
+    async def _insert_entries(self, entries: Sequence[AlertHistoryEntry], statement: str = _INSERT_HISTORY) -> int:
         if not entries:
             return 0
-        rows = columns([history_row(entry) for entry in entries])
-        return len(await self._connection.fetch(_INSERT_HISTORY, *rows))
+        return len(await self._connection.fetch(statement, *columns([history_row(entry) for entry in entries])))
 
     async def _list_histories(self, transitions: Sequence[ReceivedTransition]) -> dict[EpisodeKey, EpisodeHistory]:
         episodes = sorted({transition.episode_key for transition in transitions})
