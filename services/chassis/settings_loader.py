@@ -6,7 +6,7 @@ Each secret NAME is also read from the file that the variable NAME_FILE names. I
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -156,8 +156,23 @@ def _build(
     try:
         return kind(**values)
     except ValueError as error:
-        problems.append(f"{prefix.rstrip('_')}: {error}")
+        problems.append(_with_names(str(error), prefix, values))
         return None
+
+
+def _with_names(problem: str, prefix: str, names: Iterable[str]) -> str:
+    """Return what a class says of its fields with the names of the settings.
+
+    A field of one word is a name only before what it must be: behind that it may be just a word.
+    """
+    subject, must, rest = problem.partition(" must ")
+    found = subject
+    for name in names:
+        if must or "_" in name:
+            found = re.sub(rf"\b{name}\b", prefix + name.upper(), found)
+        if "_" in name:
+            rest = re.sub(rf"\b{name}\b", prefix + name.upper(), rest)
+    return f"{found}{must}{rest}" if found != subject else f"{prefix.rstrip('_')}: {problem}"
 
 
 def _name_in(environ: Mapping[str, str], field: dataclasses.Field[Any], prefix: str) -> str:

@@ -10,7 +10,7 @@ from services.domain.tenants import TenantLimits
 from services.ingest.core.batching import BatchPolicy, JoinPolicy
 from services.ingest.core.field_checks import Limits
 from services.redaction.presets import SECRET_PRESETS
-from services.redaction.settings import known_presets
+from services.redaction.settings import check_patterns_file, known_presets
 
 PREFIX = "INGEST_"
 # What describes the columns of a stream has its place too.
@@ -92,6 +92,7 @@ class Settings:
     redact_patterns_file: str = setting(
         "Path of a file with patterns of other secrets, a `name: regular expression` in each line; empty: none.",
         default="",
+        check=check_patterns_file,
     )
 
     tenant_events_per_second: str = setting(

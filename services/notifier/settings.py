@@ -16,7 +16,7 @@ from services.notifier.core.delivery import RetryPolicy
 from services.notifier.core.routes_file import RoutesError, read_routes
 from services.notifier.core.routing import Routes
 from services.redaction.presets import SECRET_PRESETS
-from services.redaction.settings import known_presets
+from services.redaction.settings import check_patterns_file, known_presets
 
 log = structlog.get_logger()
 
@@ -97,7 +97,9 @@ class Settings:
         check=known_presets,
     )
     redact_patterns_file: str = setting(
-        "Path of a file with patterns of other secrets, as INGEST_REDACT_PATTERNS_FILE; empty: none.", default=""
+        "Path of a file with patterns of other secrets, as INGEST_REDACT_PATTERNS_FILE; empty: none.",
+        default="",
+        check=check_patterns_file,
     )
     tenant_notifications_per_hour: str = setting(
         "How many notifications an hour each tenant may have, and after a comma others for tenants by name:"

@@ -16,6 +16,14 @@ def known_presets(names: tuple[str, ...]) -> None:
         raise ValueError(f"must be names of {', '.join(SECRET_PRESETS)}, got {', '.join(unknown)}")
 
 
+def check_patterns_file(file: str) -> None:
+    """Raise ValueError unless the file on this path can be used; an empty path is none."""
+    try:
+        read_patterns(file)
+    except SettingsError as error:
+        raise ValueError(f"names a file that cannot be used: {'; '.join(error.problems)}") from None
+
+
 def read_patterns(file: str) -> tuple[SecretPattern, ...]:
     """Return the patterns of the file on this path; none without one. Raises SettingsError with all problems."""
     if not file:

@@ -103,7 +103,7 @@ async def test_the_last_secrets_that_were_right_stay(folder: Path) -> None:
         (folder / "url").unlink()
         assert not source.refresh()
     assert source.routes == before
-    assert [log["reason"] for log in logs] == ["channels.hook.url must be an http or https address"]
+    assert [log["reason"] for log in logs] == ["channels.hook.url: must be an http or https address"]
     assert "hunter2" not in str(logs)
     write(folder / "url", "http://127.0.0.1:1/y")
     write(folder / "password", "q")
@@ -127,5 +127,5 @@ async def test_a_channel_that_cannot_be_opened_again_stays_as_it_was(folder: Pat
 
 def test_a_wrong_file_at_the_start_is_refused(folder: Path) -> None:
     (folder / "key").unlink()
-    with pytest.raises(RoutesError, match=r"channels\.hook.signing_key_file cannot be read"):
+    with pytest.raises(RoutesError, match=r"channels\.hook.signing_key_file: cannot be read"):
         source_of(folder)

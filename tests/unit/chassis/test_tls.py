@@ -64,7 +64,9 @@ def test_the_files_go_together() -> None:
     with pytest.raises(ValueError, match="go together, tls_key and tls_ca is not set"):
         TlsSettings(tls_certificate="c")
     environ = {"X_LISTEN": "127.0.0.1:1", "X_ADMIN_LISTEN": "127.0.0.1:2", "X_TLS_CERTIFICATE": "c", "X_TLS_KEY": "k"}
-    with pytest.raises(SettingsError, match="X: tls_certificate, tls_key and tls_ca go together, tls_ca is not set"):
+    with pytest.raises(
+        SettingsError, match="X_TLS_CERTIFICATE, X_TLS_KEY and X_TLS_CA go together, X_TLS_CA is not set"
+    ):
         load_settings(ProcessSettings, "X_", environ)
     assert load_settings(ProcessSettings, "X_", environ | {"X_TLS_CA": "a"}).tls == TLS
 

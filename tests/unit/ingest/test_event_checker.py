@@ -116,7 +116,10 @@ def test_allowed_events_are_accepted(events: list[LogEvent]) -> None:
             id="ahead",
         ),
         pytest.param(
-            an_event(event_time=Timestamp(seconds=5, nanos=-1)), EventField.EVENT_TIME, "valid", id="negative nanos"
+            an_event(event_time=Timestamp(seconds=5, nanos=-1)),
+            EventField.EVENT_TIME,
+            "a time with its zone",
+            id="negative nanos",
         ),
         pytest.param(an_event(event_time=Timestamp(seconds=-1)), EventField.EVENT_TIME, "1970", id="before 1970"),
         pytest.param(an_event(service=""), EventField.SERVICE, "1 to 256", id="no service"),

@@ -126,16 +126,21 @@ def test_an_unknown_preset_is_refused() -> None:
 
 def test_messages_have_room_for_a_mask() -> None:
     assert settings_of(INGEST_MAX_MESSAGE_BYTES="10").max_message_bytes == 10
-    with pytest.raises(SettingsError, match="max_message_bytes must be at least 64 where secrets are masked, got 10"):
+    with pytest.raises(
+        SettingsError, match="INGEST_MAX_MESSAGE_BYTES must be at least 64 where secrets are masked, got 10"
+    ):
         settings_of(INGEST_MAX_MESSAGE_BYTES="10", INGEST_REDACT="cards")
+
+
+UNUSABLE = "INGEST_REDACT_PATTERNS_FILE names a file that cannot be used"
 
 
 def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "patterns"
-    assert problems_of(path) == [f"{path}: cannot be read: No such file or directory"]
+    assert problems_of(path) == [f"{UNUSABLE}: {path}: cannot be read: No such file or directory"]
     path.write_text("a: b\nc: (\n")
-    assert problems_of(path) == [f"{path}: line 2: not a regular expression of RE2: missing ): ("]
+    assert problems_of(path) == [f"{UNUSABLE}: {path}: line 2: not a regular expression of RE2: missing ): ("]
     path.write_bytes(b"a: \xff")
-    assert problems_of(path) == [f"{path}: expected text in UTF-8"]
+    assert problems_of(path) == [f"{UNUSABLE}: {path}: expected text in UTF-8"]
     path.write_bytes(b"#" * 600_000)
-    assert problems_of(path) == [f"{path}: expected at most 524288 bytes, found 600000"]
+    assert problems_of(path) == [f"{UNUSABLE}: {path}: expected at most 524288 bytes, found 600000"]
