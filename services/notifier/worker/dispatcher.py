@@ -30,7 +30,7 @@ _MAX_FALLBACKS = 100
 # While less than half of the pool is free, others are leased after this time only: few at once cost as much as many.
 _LEASE_PAUSE_SECONDS = 0.01
 # So many times the pool may wait until the outcomes of what was sent are written.
-_MAX_UNWRITTEN = 4
+_MAX_UNWRITTEN = 2
 
 
 class Dispatcher:

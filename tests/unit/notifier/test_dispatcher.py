@@ -61,7 +61,7 @@ class SlowOutcomes(FakeOutcomes):
         return await super().record(outcome, now=now)
 
 
-@pytest.mark.parametrize(("waiting", "sent"), [(5, 5), (20, 8)])
+@pytest.mark.parametrize(("waiting", "sent"), [(3, 3), (20, 4)])
 async def test_a_channel_is_called_again_while_outcomes_are_written_up_to_a_limit(waiting: int, sent: int) -> None:
     clock, channel, outcomes = FakeClock(NOW), FakeChannel(), SlowOutcomes()
     sender = Sender(
