@@ -10,6 +10,7 @@ from services.chassis.settings import KafkaSettings
 # The client's own error codes, under names that are not private.
 ALL_BROKERS_DOWN: int = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001  (the client's public codes begin with an underscore)
 FATAL: int = KafkaError._FATAL  # noqa: SLF001
+FENCED: int = KafkaError.FENCED_INSTANCE_ID
 TRANSPORT: int = KafkaError._TRANSPORT  # noqa: SLF001
 RESOLVE: int = KafkaError._RESOLVE  # noqa: SLF001
 PARTITION_EOF: int = KafkaError._PARTITION_EOF  # noqa: SLF001
@@ -19,6 +20,10 @@ MSG_TIMED_OUT: int = KafkaError._MSG_TIMED_OUT  # noqa: SLF001
 INVALID_ARG: int = KafkaError._INVALID_ARG  # noqa: SLF001
 MSG_SIZE_TOO_LARGE: int = KafkaError.MSG_SIZE_TOO_LARGE
 
+# The client logs a fatal error as an emergency; here it is handled, and logged with what follows.
+_CLIENT_LOG = logging.getLogger("kafka")
+_CLIENT_LOG.addFilter(lambda record: not (isinstance(record.args, tuple) and record.args[:1] == ("FATAL",)))
+
 # A client reports these over and over while a broker is away; health shows it once.
 BROKER_ABSENT = frozenset({ALL_BROKERS_DOWN, TRANSPORT, RESOLVE, TIMED_OUT})
 
@@ -26,6 +31,12 @@ BROKER_ABSENT = frozenset({ALL_BROKERS_DOWN, TRANSPORT, RESOLVE, TIMED_OUT})
 def absence_of(error: KafkaError) -> str:
     """Return in words why Kafka is down."""
     return "no broker answers" if error.code() in BROKER_ABSENT | {MSG_TIMED_OUT} else str(error.name())
+
+
+def kafka_error_name(error: KafkaError) -> str:
+    """Return the error's name: of a fatal one its cause, which the client has in the text only."""
+    fenced = KafkaError(FENCED)
+    return str((fenced if fenced.str() in error.str() else error).name())
 
 
 def physical(settings: KafkaSettings, name: str) -> str:
@@ -117,7 +128,7 @@ def _connection(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         "socket.keepalive.enable": True,
         # By default the client logs each failed attempt to connect; health shows that once.
         "log_level": 2,
-        "logger": logging.getLogger("kafka"),
+        "logger": _CLIENT_LOG,
     }
 
 

@@ -34,6 +34,7 @@ from services.chassis.kafka.config import (
     FATAL,
     absence_of,
     consumer_config,
+    kafka_error_name,
     login_config,
     physical,
 )
@@ -41,6 +42,7 @@ from services.chassis.kafka.lag import Lag
 from services.chassis.kafka.login import LoginWatch
 from services.chassis.kafka.partition_offsets import committed_offsets, end_offsets, topic_partitions
 from services.chassis.kafka.record import CommittedOffset, InFlightBatch, Rebalance, Record, record_of
+from services.chassis.kafka.silence import silence_config
 from services.chassis.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -79,7 +81,8 @@ class Consumer:
         if is_cooperative:
             overrides = {"partition_assignment_strategy": "cooperative-sticky", **overrides}
         config = consumer_config(settings, group, **overrides)
-        self._config = {**config, "error_cb": self._handle_error, "on_commit": _log_failed_commit}
+        callbacks = {"error_cb": self._handle_error, "on_commit": _log_failed_commit}
+        self._config = {**config, **callbacks, **silence_config(self._handle_silence)}
         self._settings, self._login = settings, LoginWatch(settings)
         self._topic, self._physical, self._start_of = topic, physical(settings, topic), start_of
         self._labels = {"topic": topic, "group": group}
@@ -186,7 +189,7 @@ class Consumer:
         if now < self._rejoin_at:
             raise KafkaException(fatal)
         self._rejoin_at = now + _REJOIN_INTERVAL_SECONDS
-        self._replace_client(fatal.name())
+        self._replace_client(kafka_error_name(fatal))
 
     def _replace_client(self, reason: str) -> None:
         # First, since it fails while a certificate and its key do not fit together.
@@ -342,12 +345,15 @@ class Consumer:
 
     def _handle_error(self, error: KafkaError) -> None:
         if error.code() not in BROKER_ABSENT:
-            log.warning("consumer_failed", error=error.name(), text=error.str(), **self._labels)
+            log.warning("consumer_failed", error=kafka_error_name(error), text=error.str(), **self._labels)
         if is_fatal(error):
             self._fatal = error
         if error.code() == ALL_BROKERS_DOWN:
             self._must_probe = True
             self._on_loop(self._mark_down, absence_of(error))
+
+    def _handle_silence(self) -> None:
+        self._must_probe = True
 
     def _probe(self) -> None:
         try:
@@ -370,7 +376,7 @@ class Consumer:
             return False
         if is_fatal(error):
             self._fatal = error
-        log.warning("fetch_failed", error=error.name(), **self._labels)
+        log.warning("fetch_failed", error=kafka_error_name(error), **self._labels)
         return True
 
     def _mark_up(self) -> None:

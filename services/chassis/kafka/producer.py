@@ -28,6 +28,7 @@ from services.chassis.kafka.config import (
 )
 from services.chassis.kafka.login import LoginWatch
 from services.chassis.kafka.record import Headers
+from services.chassis.kafka.silence import silence_config
 from services.chassis.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -52,7 +53,7 @@ class Producer:
         self, settings: KafkaSettings, config: dict[str, Any], dependency: Dependency | None, max_bytes: int
     ) -> None:
         self._settings = settings
-        self._config = {**config, "error_cb": self._handle_error}
+        self._config = {**config, "error_cb": self._handle_error, **silence_config(self._handle_silence)}
         self._dependency = dependency
         self._max_bytes = max_bytes
         self._loop = asyncio.get_running_loop()
@@ -207,6 +208,9 @@ class Producer:
             self._must_probe = True
             self._on_loop(self._mark_down, absence_of(error))
 
+    def _handle_silence(self) -> None:
+        self._must_probe = True
+
     def _new_client(self) -> confluent_kafka.Producer:
         self._login.accept_files()
         return confluent_kafka.Producer(self._config | login_config(self._settings))
@@ -215,7 +219,7 @@ class Producer:
         """Replace the client after an error that it cannot recover from."""
         old, self._client = self._client, self._new_client()
         self._must_renew, self._next = False, None
-        log.error("producer_renewed")
+        log.warning("producer_renewed")
         old.purge()
         old.flush(1)
 

@@ -1,6 +1,8 @@
 """What the producer and the consumer do while there is no Kafka."""
 
 import asyncio
+import os
+import signal
 from datetime import timedelta
 from typing import Any
 
@@ -91,6 +93,38 @@ async def test_both_go_on_when_kafka_is_back_and_nothing_confirmed_is_missing(
         await eventually(lambda: reads.is_up and writes.is_up)
         await send(b"after")
         await eventually(lambda: set(confirmed) <= set(seen), within=30)
+
+
+async def test_a_frozen_kafka_is_noticed_and_its_return_too(own_servers: Servers, eventually: Any) -> None:
+    prefix = fresh_name() + "."
+    brokers = own_servers.address("kafka")
+    create_topics(brokers, prefix)
+    settings = KafkaSettings(brokers=brokers, topic_prefix=prefix, delivery_timeout=timedelta(seconds=3))
+    health = Health("test")
+    reads, writes = health.dependency("kafka"), health.dependency("kafka")
+    seen: list[bytes] = []
+
+    async def handle(records: list[Record]) -> None:
+        seen.extend(record.value for record in records)
+
+    process = own_servers._processes.find("kafka")
+    assert process is not None
+    async with (
+        producer(settings, "test", dependency=writes) as stream,
+        consuming(settings, topic="alerts", group="g", handle=handle, dependency=reads, instance="a"),
+    ):
+        await stream.send("alerts", b"before")
+        await eventually(lambda: seen and reads.is_up and writes.is_up)
+        os.kill(process.pid, signal.SIGSTOP)
+        try:
+            # Nothing is sent meanwhile.
+            await eventually(lambda: not reads.is_up and not writes.is_up, within=30)
+            assert reads.reason == writes.reason == "no broker answers"
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+        await eventually(lambda: reads.is_up and writes.is_up, within=30)
+        await stream.send("alerts", b"after")
+        await eventually(lambda: b"after" in seen, within=30)
 
 
 async def test_a_producer_that_is_beyond_recovery_is_replaced(settings: KafkaSettings, eventually: Any) -> None:

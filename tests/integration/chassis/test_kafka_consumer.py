@@ -8,6 +8,7 @@ from typing import Any
 import confluent_kafka
 import pytest
 from confluent_kafka import KafkaException
+from structlog.testing import capture_logs
 
 from services.chassis.health import Dependency, Health
 from services.chassis.kafka import CommittedOffset, Consumer, Rebalance, Record, producer
@@ -207,8 +208,17 @@ async def test_a_client_that_hangs_is_left_behind_within_a_bound(
 
 
 async def test_of_two_members_with_one_name_the_one_that_is_fenced_again_fails_and_the_other_reads(
-    settings: KafkaSettings,
+    settings: KafkaSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
+    with capture_logs() as logs:
+        await fence_in_turns(settings)
+    rejoined = [line["reason"] for line in logs if line["event"] == "consumer_rejoined"]
+    assert set(rejoined) == {"FENCED_INSTANCE_ID"}
+    # The client itself would call it an emergency.
+    assert [record for record in caplog.records if record.name == "kafka"] == []
+
+
+async def fence_in_turns(settings: KafkaSettings) -> None:
     async with consumer(settings).joined() as first, consumer(settings).joined() as second:
         readers = [Reader(first), Reader(second)]
         failed: list[Reader] = []
