@@ -1,9 +1,12 @@
 """Kafka, PostgreSQL and Redis: how to run each, its address, and its readiness check."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from services.chassis.server_settings import addresses, check_postgres_url, check_redis_url
+from services.chassis.settings import Secret
 from stack.kafka import check_kafka, kafka_program
 from stack.kafka_tls import KafkaTls
 from stack.ports import Ports
@@ -18,6 +21,14 @@ SERVERS = ("kafka", "postgres", "redis")
 
 # A server whose address is given is not started.
 ADDRESS_VARIABLES = {"kafka": "TOCSIN_KAFKA", "postgres": "TOCSIN_POSTGRES", "redis": "TOCSIN_REDIS"}
+
+# As the services check them.
+_CHECKS: Mapping[str, Callable[[str], None]] = {
+    "kafka": addresses,
+    "postgres": lambda address: check_postgres_url(Secret(address)),
+    "redis": lambda address: check_redis_url(Secret(address)),
+}
+_SECRETS = re.compile(r"(?<=://).*@|^(?!.*://).*@|(?<=\?).*")
 
 # On how many brokers the partitions of new topics are.
 REPLICAS_VARIABLE = "TOCSIN_KAFKA_REPLICAS"
@@ -42,8 +53,15 @@ def local_addresses(ports: Ports, *, secure: bool = False) -> Addresses:
 
 
 def external_addresses(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the addresses of servers that somebody else runs, by name."""
-    return {name: environ[variable] for name, variable in ADDRESS_VARIABLES.items() if environ.get(variable)}
+    """Return the addresses of servers that somebody else runs, by name; raise ValueError for what is no address."""
+    given = {name: environ[variable] for name, variable in ADDRESS_VARIABLES.items() if environ.get(variable)}
+    for name, address in given.items():
+        try:
+            _CHECKS[name](address)
+        except ValueError as error:
+            shown = _SECRETS.sub("…", address)
+            raise ValueError(f'{ADDRESS_VARIABLES[name]} {error}, found "{shown}"') from None
+    return given
 
 
 def topic_replicas(environ: Mapping[str, str] = os.environ) -> int:

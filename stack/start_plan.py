@@ -8,7 +8,7 @@ from pathlib import Path
 from services.chassis.settings import address_or_nothing
 from stack.ports import Ports, port_variable
 from stack.secure_files import SecureFiles
-from stack.servers import ADDRESS_VARIABLES, external_addresses, local_addresses
+from stack.servers import ADDRESS_VARIABLES, external_addresses, local_addresses, topic_replicas
 from stack.service_settings import ServiceSettings, settings_of_start
 from stack.start_options import RequestedOptions, explain_variables, merge_options, merge_variables
 from stack.system import named_variables
@@ -38,8 +38,9 @@ def plan_start(
     """Return the plan of a start in this folder.
 
     `ports` and `external` are taken as they are; None: those of the environment, else those of the last start.
-    Raise ValueError for ports that cannot be used, SettingsRefusedError for settings, StartError.
+    Raise ValueError for ports, servers and replicas that cannot be used, SettingsRefusedError for settings, StartError.
     """
+    topic_replicas(environ)
     stored = stored_wiring(folder)
     wiring = _wire(folder, stored, requested, environ, ports, external)
     settings = ServiceSettings(used=stored.settings)

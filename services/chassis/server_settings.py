@@ -18,6 +18,29 @@ _SENTINEL_REST = re.compile(rf"(?:[^/?#]*@)?{_HOST}(?:,{_HOST})*/[^/?#@]+(?:/\d+
 _MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
 _SENTINEL = ("redis+sentinel", "rediss+sentinel")
 _CLUSTER = ("redis+cluster", "rediss+cluster")
+_MAX_PORT = 65_535
+
+
+def split_address(value: str) -> tuple[str, int]:
+    """Split "host:port", also "[::1]:port"; raise ValueError."""
+    host, separator, port = value.rpartition(":")
+    if not separator or not (port.isascii() and port.isdigit()) or int(port) > _MAX_PORT:
+        raise ValueError(f"not host:port: {value}")
+    return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def address(value: str) -> None:
+    """Check that a setting is host:port."""
+    try:
+        split_address(value)
+    except ValueError:
+        raise ValueError("must be host:port") from None
+
+
+def addresses(value: str) -> None:
+    """Check that a setting is host:port, or several of these separated by commas."""
+    for item in value.split(","):
+        address(item)
 
 
 def positive(value: timedelta) -> None:
@@ -45,12 +68,16 @@ def _url(*schemes: str) -> Callable[[Secret], None]:
     return check
 
 
+check_postgres_url = _url("postgresql", "postgres")
+
+
 def _postgres_url_or_nothing(url: Secret) -> None:
     if url.reveal():
-        _url("postgresql", "postgres")(url)
+        check_postgres_url(url)
 
 
-def _redis_url(url: Secret) -> None:
+def check_redis_url(url: Secret) -> None:
+    """Check that a setting is the URL of a Redis, of Sentinel or of a cluster."""
     scheme, _, rest = url.reveal().partition("://")
     match = _SENTINEL_REST.fullmatch(rest) if scheme in _SENTINEL else None
     if scheme in _SENTINEL and match is None:
@@ -83,7 +110,7 @@ def _check_files(name: str, ca: str, certificate: str, key: str) -> None:
 class KafkaSettings:
     """Which Kafka, under which prefix, and the way in."""
 
-    brokers: str = setting("Kafka's bootstrap servers, host:port, separated by commas.")
+    brokers: str = setting("Kafka's bootstrap servers, host:port, separated by commas.", check=addresses)
     topic_prefix: str = setting("Prefix of the names of all topics and consumer groups.", default="")
     delivery_timeout: timedelta = setting(
         "Time after which a record that Kafka has not confirmed counts as failed.",
@@ -125,7 +152,7 @@ class PostgresSettings:
     database_url: Secret = setting(
         "URL of PostgreSQL, postgresql://user:password@host:port/database. Of several hosts, with commas, the one that"
         " takes writes is used.",
-        check=_url("postgresql", "postgres"),
+        check=check_postgres_url,
     )
     database_password: Secret = setting("Password at PostgreSQL, in place of the URL's.", default=Secret(""))
     migration_database_url: Secret = setting(
@@ -160,7 +187,7 @@ class RedisSettings:
         "URL of Redis: redis://user:password@host:port/number; of Sentinel:"
         " redis+sentinel://user:password@host:port,host:port/NAME/number, NAME being the primary's; of a cluster:"
         " redis+cluster://user:password@host:port,host:port. With rediss in place of redis: over TLS.",
-        check=_redis_url,
+        check=check_redis_url,
     )
     redis_password: Secret = setting("Password at Redis, in place of the URL's.", default=Secret(""))
     redis_sentinel_user: str = setting("User name at the sentinels themselves.", default="")

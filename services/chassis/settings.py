@@ -19,7 +19,15 @@ from datetime import timedelta
 from ipaddress import ip_address
 
 from services.chassis.secret_files import Secret
-from services.chassis.server_settings import KafkaSettings, PostgresSettings, RedisSettings, positive
+from services.chassis.server_settings import (
+    KafkaSettings,
+    PostgresSettings,
+    RedisSettings,
+    address,
+    addresses,
+    positive,
+    split_address,
+)
 from services.chassis.settings_loader import (
     RenamedSetting,
     SettingDoc,
@@ -55,33 +63,10 @@ __all__ = [
     "split_address",
 ]
 
-_MAX_PORT = 65_535
 # The kernel's limit, less the zero at the end.
 MAX_SOCKET_PATH_BYTES = 107
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _AUTHENTICATION = ("off", "required")
-
-
-def split_address(value: str) -> tuple[str, int]:
-    """Split "host:port", also "[::1]:port"; raise ValueError."""
-    host, separator, port = value.rpartition(":")
-    if not separator or not (port.isascii() and port.isdigit()) or int(port) > _MAX_PORT:
-        raise ValueError(f"not host:port: {value}")
-    return host.strip("[]") or "0.0.0.0", int(port)
-
-
-def address(value: str) -> None:
-    """Check that a setting is host:port."""
-    try:
-        split_address(value)
-    except ValueError:
-        raise ValueError("must be host:port") from None
-
-
-def addresses(value: str) -> None:
-    """Check that a setting is host:port, or several of these separated by commas."""
-    for item in value.split(","):
-        address(item)
 
 
 def address_or_nothing(value: str) -> None:

@@ -44,7 +44,7 @@ from services.notifier.core.routing import Routes
 from services.notifier.metrics import Metrics
 from services.notifier.ports import Channel
 from services.notifier.rpc import NotificationRpc
-from services.notifier.settings import RoutesSource, Settings
+from services.notifier.settings import BREAKER_MARGIN, RoutesSource, Settings, lease_of
 from services.notifier.worker.dispatcher import Dispatcher, Dispatchers
 from services.notifier.worker.intake import NotificationIntake
 from services.notifier.worker.recovery import fail_removed_channels, release_own_leases
@@ -58,8 +58,6 @@ log = structlog.get_logger()
 SCHEMA = "notifier"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
-# A breaker's own timeout is the last resort behind the channel's.
-_BREAKER_MARGIN = timedelta(seconds=2)
 # Of results, which histories and escalations read; nobody waits for one.
 _RESULTS_LINGER = timedelta(milliseconds=250)
 _SECRETS_INTERVAL = timedelta(seconds=1)
@@ -139,7 +137,7 @@ async def _dispatching(parts: "_Parts", spec: ChannelSpec, source: RoutesSource)
     """Send through one channel; on the way out finish what is being sent."""
     async with renewed_channel(spec, parts.clock, lambda: source.routes.channels[spec.name]) as channel:
         dispatcher = parts.dispatcher(spec, channel)
-        stop_timeout = spec.timeout + _BREAKER_MARGIN
+        stop_timeout = spec.timeout + BREAKER_MARGIN
         async with background(
             dispatcher.run(), name=f"channel {spec.name}", stop=dispatcher.stop, stop_timeout=stop_timeout
         ):
@@ -188,7 +186,7 @@ class _Parts:
         self._policy = settings.delivery.retry_policy
         self._dispatchers = Dispatchers()
         instance = settings.process.instance
-        self._queue = PostgresDeliveryQueue(database, instance=instance, lease=settings.lease)
+        self._queue = PostgresDeliveryQueue(database, instance=instance, lease=lease_of(settings.lease, routes))
         self._outcomes = PostgresDeliveryOutcomes(
             database, instance=instance, fallbacks=routes.fallbacks, probe_interval=self._policy.probe_interval
         )
@@ -215,7 +213,7 @@ class _Parts:
             first_reset_timeout=delivery.breaker_first_reset,
             clock=self.clock,
             on_change=_log_breaker,
-            timeout=spec.timeout + _BREAKER_MARGIN,
+            timeout=spec.timeout + BREAKER_MARGIN,
         )
         sender = Sender(
             channel=channel,

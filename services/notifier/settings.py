@@ -22,6 +22,20 @@ log = structlog.get_logger()
 
 PREFIX = "NOTIFIER_"
 
+# A breaker's own timeout is the last resort behind the channel's.
+BREAKER_MARGIN = timedelta(seconds=2)
+# Longer than an attempt of a channel with the default timeout.
+_MIN_LEASE = timedelta(seconds=10)
+# For recording the outcome of an attempt.
+_RECORDING = timedelta(seconds=3)
+
+
+def _check_lease(value: timedelta) -> None:
+    if value < _MIN_LEASE:
+        raise ValueError(
+            f"must be at least {_MIN_LEASE.seconds}s: a second instance would send what the first one sends"
+        )
+
 
 def _tenant_limits(text: str) -> None:
     TenantLimits.parse(text)
@@ -82,8 +96,10 @@ class Settings:
     delivery: DeliverySettings = part()
     routes: Path = setting("Path of the routes file: channels, and which severity goes to which of them.")
     lease: timedelta = setting(
-        "After this time another instance takes over what an instance was about to send; longer than all timeouts.",
+        "After this time another instance takes over what an instance was about to send; at least 10s, and 5s longer"
+        " than the longest timeout of a channel where that is more than is set.",
         default=timedelta(seconds=30),
+        check=_check_lease,
     )
     retention: timedelta = setting(
         "How long deliveries are kept after they were delivered; longer than Kafka keeps notifications, or a replay"
@@ -142,6 +158,11 @@ class RoutesSource:
         path = self._path.parent / name
         self._files.add(path)
         return path.read_text()
+
+
+def lease_of(lease: timedelta, routes: Routes) -> timedelta:
+    """Return how long a lease must be, so that it does not end before the longest attempt of a channel."""
+    return max([lease, *(spec.timeout + BREAKER_MARGIN + _RECORDING for spec in routes.channels.values())])
 
 
 def load_routes(path: Path, environ: Mapping[str, str]) -> Routes:

@@ -18,6 +18,27 @@ def test_another_database_keeps_the_rest_of_the_address() -> None:
     assert with_database(address, "two") == "postgresql://user:secret@db:5433/two?sslmode=require"
 
 
+@pytest.mark.parametrize(
+    ("name", "address", "expected", "shown"),
+    [
+        ("TOCSIN_KAFKA", "foo", "host:port", "foo"),
+        ("TOCSIN_POSTGRES", "foo", "postgresql://user:password@host:port/name", "foo"),
+        (
+            "TOCSIN_POSTGRES",
+            "mysql://u:p/w@h:1/x?password=s",
+            "postgresql://user:password@host:port/name",
+            "mysql://…h:1/x?…",
+        ),
+        ("TOCSIN_REDIS", "bar", "redis://user:password@host:port/name", "bar"),
+        ("TOCSIN_REDIS", "user:secret@bar:6379", "redis://user:password@host:port/name", "…bar:6379"),
+    ],
+)
+def test_what_is_no_address_is_refused_without_its_password(name: str, address: str, expected: str, shown: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be {expected}") as refused:
+        external_addresses({name: address})
+    assert str(refused.value).endswith(f', found "{shown}"')
+
+
 def test_topics_have_as_many_replicas_as_said_and_otherwise_as_the_brokers_say() -> None:
     assert topic_replicas({"TOCSIN_KAFKA_REPLICAS": "3"}) == 3
     assert topic_replicas({"TOCSIN_KAFKA_REPLICAS": ""}) == topic_replicas({}) == BROKER_DEFAULT

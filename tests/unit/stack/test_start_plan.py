@@ -45,6 +45,13 @@ def test_servers_of_ones_own_are_kept(tmp_path: Path) -> None:
     assert start(tmp_path, {"TOCSIN_KAFKA": ""}).wiring.external == {}
 
 
+@pytest.mark.parametrize("name", ["TOCSIN_KAFKA_REPLICAS", "TOCSIN_POSTGRES", "TOCSIN_REDIS", "TOCSIN_KAFKA"])
+def test_a_wrong_variable_of_a_server_ends_the_start_before_anything(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}.*x.*"):
+        start(tmp_path, {name: "x"}, servers_only=True)
+    assert not (tmp_path / "system.json").exists()
+
+
 def test_settings_of_services_are_kept_and_every_change_is_said(tmp_path: Path) -> None:
     assert start(tmp_path, {MAX: "500"}).lines == [f"{MAX}: 10000 → 500"]
     kept = start(tmp_path, {"GATEWAY_CONCURRENCY": "2"})
