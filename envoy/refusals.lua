@@ -7,9 +7,10 @@ local VALUE_EXPECTED = {
   TYPE_INT32 = "a 32-bit integer", TYPE_INT64 = "a 64-bit integer", TYPE_DOUBLE = "a number", TYPE_FLOAT = "a number",
 }
 
--- window_minutes -> windowMinutes
+-- window_minutes -> windowMinutes, but not in the name of a map's entry: labels[my_team]
 local function json_name(path)
-  return (path:gsub("_(%l)", string.upper))
+  local fields, entry = path:match("^(.-)(%[%D.*)$")
+  return ((fields or path):gsub("_(%l)", string.upper)) .. (entry or "")
 end
 
 local ESCAPES = {['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\t"] = "\\t"}
@@ -108,6 +109,23 @@ local function with_list(json)
   end
 end
 
+-- labels[0] -> labels[team]: the transcoder counts the entries of a map.
+local function entry_of(path, json)
+  local map, index = path:match("^(.*)%[(%d+)%]$")
+  if not map then return path end
+  -- The body may be one field of the request, which the path begins with.
+  local before = map:gsub("^alert_rule%.", ""):gsub("^service%.", "") .. "."
+  local fields, rest = {}, tonumber(index)
+  pcall(walk, json or "", 1, "", {}, fields)
+  for _, field in ipairs(fields) do
+    if field:sub(1, #before) == before then
+      if rest == 0 then return map .. "[" .. field:sub(#before + 1) .. "]" end
+      rest = rest - 1
+    end
+  end
+  return path
+end
+
 -- The transcoder ignores fields that it does not know. A rule without such a field would select other events than its
 -- author meant, and an acknowledgement would name nobody: all are refused here, by the tables of methods.lua. What only the
 -- server sets is ignored: who reads a rule may send it back.
@@ -174,6 +192,15 @@ local function method_at(verb, path)
   end
 end
 
+-- The verbs of what is at a path, in the order of the contracts.
+local function verbs_at(path)
+  local verbs = {}
+  for _, method in ipairs(METHODS) do
+    if path:find(method.path) then verbs[#verbs + 1] = method.verb end
+  end
+  return verbs
+end
+
 -- What is wrong with a field of a body; nil when nothing is. Its path leads through the objects in the body.
 local function wrong_field(field, message)
   for step in (field .. "."):gmatch("([^.]*)%.") do
@@ -233,6 +260,8 @@ local function violation(text, json, method)
     if twice then return join(path, twice), "another field that excludes it is set as well" end
     local explained = value:match("^Field '[%w_]+', (.*)$")
     if explained then return path, form_expected(path, explained, json) end
+    local entry = path:match("^(.*%])%.value$")
+    if entry then return entry_of(entry, json), expected(type_name) .. " is expected, not " .. value end
     return path, expected(type_name) .. " is expected, not " .. value
   end
   path = text:match("^([%w_%.%[%]]*): Proto field is not repeating, cannot start list%.$")
@@ -244,7 +273,7 @@ local function violation(text, json, method)
     return path, "one of its fields has a list where one value is expected"
   end
   path = text:match("^([%w_%.%[%]]+)%.value: Proto fields must have a name%.$")
-  if path then return path, "a list where a string is expected" end
+  if path then return entry_of(path, json), "a list where a string is expected" end
   local parameter = text:match('^Could not find field "(.-)" in the type')
   if parameter then
     local known = known_fields(method and method.query or "", "")
@@ -317,10 +346,10 @@ function envoy_on_request(handle)
   end
   -- Before the body: after it the headers and the metadata are out of scope.
   local verb, path, metadata = headers:get(":method"), headers:get(":path"), handle:streamInfo():dynamicMetadata()
-  -- Ingest itself reads the JSON of events.
-  if path:find("^/api/logs") then return end
   metadata:set(KEPT, "verb", verb)
   metadata:set(KEPT, "path", path:match("^[^?]*"))
+  -- Ingest itself reads the JSON of events.
+  if path:find("^/api/logs") then return end
   if verb == "GET" then return metadata:set(KEPT, "has_body", false) end
   local method = method_at(verb, path)
   local body = handle:body()
@@ -339,11 +368,30 @@ local function hint_when_to_retry(handle)
   if delay then handle:headers():replace("retry-after", tostring(math.ceil(tonumber(delay)))) end
 end
 
+-- Nothing takes this verb at the path: another one does, or the path itself does not exist.
+local function name_verbs(handle)
+  local kept = handle:streamInfo():dynamicMetadata():get(KEPT)
+  local verbs = kept and kept.verb ~= "HEAD" and verbs_at(kept.path) or {}
+  -- A verb that is known is served at another port.
+  if #verbs == 0 or method_at(kept.verb, kept.path) then return end
+  local message = kept.verb .. " is not allowed here; expected " .. table.concat(verbs, ", ")
+  local body = handle:body(true)
+  local length = body:setBytes('{"code":12,"message":' .. quoted(message) .. ',"details":[]}')
+  local headers = handle:headers()
+  headers:replace(":status", "405")
+  headers:replace("allow", table.concat(verbs, ", "))
+  headers:replace("content-length", tostring(length))
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
   local status = headers:get(":status")
   if (status == "429" or status == "503") and headers:get("content-type") == "application/json" then
     return hint_when_to_retry(handle)
+  end
+  if headers:get("x-tocsin-nothing") then
+    headers:remove("x-tocsin-nothing")
+    return name_verbs(handle)
   end
   if status == "401" then return headers:replace("www-authenticate", 'Bearer realm="tocsin"') end
   if status ~= "400" then return end

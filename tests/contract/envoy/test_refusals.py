@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from cli.file_values import unknown_field
+from tests.contract.envoy.client import EnvoyClient
 from tests.contract.envoy.edge import Edge
 from tests.contract.envoy.upstream import Behaviour
 from tocsin.catalog.v1.service_entry_pb2 import ServiceEntry
@@ -58,8 +59,21 @@ def test_a_web_page_sends_nothing_that_browsers_do_not_ask_for(edge: Edge, path:
             "/api/alert-rules", {"name": '"[\\', "threshold": [5]}, "threshold", "a list", id="list after quotes"
         ),
         pytest.param("/api/alert-rules", {"labels": ["a"]}, "labels", "a list", id="list for a map"),
-        pytest.param("/api/alert-rules", {"labels": {"a": ["b"]}}, "labels[0]", "a list", id="list in a map"),
-        pytest.param("/api/alert-rules", {"labels": {"a": 1}}, "labels[0].value", "a string", id="number in a map"),
+        pytest.param("/api/alert-rules", {"labels": {"a": ["b"]}}, "labels[a]", "a list", id="list in a map"),
+        pytest.param(
+            "/api/alert-rules",
+            {"labels": {"a": "b", "my_team": 1}},
+            "labels[my_team]",
+            "a string is expected, not 1",
+            id="number in a map",
+        ),
+        pytest.param(
+            "/api/catalog:apply",
+            {"services": [{"labels": {"a": "b"}}, {"labels": {"c": "d", "e.f": True}}]},
+            "services[1].labels[e.f]",
+            "a string is expected, not true",
+            id="boolean in a map in a list",
+        ),
         pytest.param("/api/alert-rules", {"windowMinutes": 1.5}, "windowMinutes", "a 32-bit", id="fraction"),
         pytest.param("/api/alert-rules", {"name": 5}, "name", "a string", id="number for text"),
         pytest.param("/api/alert-rules", {"windowMinutes": {"a": 1}}, "windowMinutes", "an object", id="object"),
@@ -375,7 +389,6 @@ def test_a_body_below_the_limit_reaches_the_service_complete(edge: Edge) -> None
     [
         ("GET", "/"),
         ("GET", "/api/nothing"),
-        ("POST", "/api/alerts"),
         ("GET", "/metrics"),
         ("GET", "/stats/prometheus"),
         ("POST", "/tocsin.logs.v1.LogIngestService/Ingest"),
@@ -384,6 +397,28 @@ def test_a_body_below_the_limit_reaches_the_service_complete(edge: Edge) -> None
 def test_paths_that_are_not_listed_do_not_exist(edge: Edge, method: str, path: str) -> None:
     answer = edge.all.send(method, path, "{}" if method == "POST" else None)
     assert (answer.status, answer.json["code"]) == (404, 5)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/api/logs", "POST"),
+        ("DELETE", "/api/alerts?states=FIRING", "GET"),
+        ("POST", "/api/alert-rules/a", "GET, PATCH, PUT, DELETE"),
+    ],
+)
+def test_a_verb_that_a_path_does_not_take_is_refused_with_those_that_it_takes(
+    edge: Edge, method: str, path: str, allowed: str
+) -> None:
+    answer = edge.all.send(method, path, "{}" if method == "POST" else None)
+    assert (answer.status, answer.headers["allow"]) == (405, allowed)
+    assert answer.json == {"code": 12, "message": f"{method} is not allowed here; expected {allowed}", "details": []}
+    assert "x-tocsin-nothing" not in answer.headers
+
+
+def test_what_another_port_serves_does_not_exist(edge: Edge) -> None:
+    answer = EnvoyClient(edge.ports.edge_notifier).get("/api/alerts")
+    assert (answer.status, "allow" in answer.headers, "x-tocsin-nothing" in answer.headers) == (404, False, False)
 
 
 def packed(detail: Message) -> AnyMessage:
