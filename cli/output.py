@@ -170,6 +170,9 @@ def _with_numbers(document: dict[str, Any], descriptor: Any) -> dict[str, Any]:
             continue
         if field.cpp_type in {field.CPPTYPE_INT64, field.CPPTYPE_UINT64}:
             document[field.json_name] = [int(each) for each in value] if field.is_repeated else int(value)
+        elif field.message_type is not None and field.message_type.GetOptions().map_entry:
+            # In an order that stays: exports are kept and compared.
+            document[field.json_name] = dict(sorted(value.items()))
         elif field.message_type is not None and field.message_type.file.package.startswith("tocsin."):
             for inner in value if isinstance(value, list) else [value]:
                 _with_numbers(inner, field.message_type)
@@ -295,11 +298,21 @@ def format_value(value: Any) -> str:
         case float():
             return format_number(value)
         case list():
-            return ", ".join(map(format_value, value)) or "-"
+            return ", ".join(map(_format_inner, value)) or "-"
         case dict():
-            return ", ".join(f"{name}={format_value(inner)}" for name, inner in sorted(value.items())) or "-"
+            return ", ".join(f"{name}={_format_inner(inner)}" for name, inner in sorted(value.items())) or "-"
         case _:
             return str(value) or "-"
+
+
+def _format_inner(value: Any) -> str:
+    match value:
+        case list():
+            return f"[{', '.join(map(_format_inner, value))}]"
+        case dict():
+            return f"{{{', '.join(f'{name}={_format_inner(inner)}' for name, inner in value.items())}}}"
+        case _:
+            return format_value(value)
 
 
 def format_styled(text: str, styles: Mapping[str, str]) -> Text:

@@ -28,7 +28,8 @@ from cli.output import (
     short_ids,
     stdout,
 )
-from services.contract.timestamps import duration_of, timedelta_of, timestamp_of
+from cli.routing.tree_file import span_text
+from services.contract.timestamps import duration_of, timestamp_of
 from tocsin.silences.v1 import silence_service_pb2 as service
 from tocsin.silences.v1.silence_pb2 import Recurrence, Silence
 from tocsin.silences.v1.silence_service_pb2_grpc import SilenceServiceStub
@@ -250,7 +251,7 @@ def _fields(silence: Silence) -> Iterator[tuple[str, str]]:
     yield "Start", format_timestamp(silence.start_time)
     if silence.HasField("recurrence"):
         recurs = silence.recurrence
-        span = timedelta_of(recurs.duration)
+        span = span_text(recurs.duration)
         yield "Recurs", f"{recurs.rule} from {recurs.start_time} {recurs.time_zone}, each time for {span}"
         begins, ends = format_timestamp(silence.occurrence_start_time), format_timestamp(silence.occurrence_end_time)
         yield "Present or next time", f"{begins} to {ends}"

@@ -3,7 +3,7 @@
 Names come from files and events: Graphviz and Mermaid get them quoted, and none has characters that a terminal obeys.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.text import Text
@@ -48,7 +48,7 @@ def dot_text(graph: GetServiceGraphResponse) -> str:
     """Return the graph in Graphviz' language."""
     lines = ["digraph services {", "  rankdir=LR;", '  node [shape=box, fontname="sans-serif"];']
     lines += [f"  {_dot_id(node.name)}{' [style=dashed]' if node.is_unknown else ''};" for node in graph.nodes]
-    lines += [f"  {_dot_id(edge.service)} -> {_dot_id(edge.depends_on)}{_dot_style(edge)};" for edge in graph.edges]
+    lines += [f"  {_dot_id(edge.service)} -> {_dot_id(edge.depends_on)}{_dot_style(edge)};" for edge in _edges(graph)]
     return "\n".join([*lines, "}"])
 
 
@@ -60,7 +60,7 @@ def mermaid_text(graph: GetServiceGraphResponse) -> str:
         f'  {ids[node.name]}["{_mermaid_label(node.name)}"]{":::unknown" if node.is_unknown else ""}'
         for node in graph.nodes
     ]
-    lines += [f"  {ids[edge.service]} {_mermaid_arrow(edge)} {ids[edge.depends_on]}" for edge in graph.edges]
+    lines += [f"  {ids[edge.service]} {_mermaid_arrow(edge)} {ids[edge.depends_on]}" for edge in _edges(graph)]
     return "\n".join([*lines, "  classDef unknown stroke-dasharray: 4 4"])
 
 
@@ -105,11 +105,16 @@ def _line(step: _Step, node: GraphNode | None, *, is_circle: bool, is_repeated: 
 def _neighbours(graph: GetServiceGraphResponse, *, is_reversed: bool) -> dict[str, dict[str, tuple[str, ...]]]:
     """Return for each service those that its edges lead to, in the order of their names, with notes on the edge."""
     found: dict[str, dict[str, tuple[str, ...]]] = {}
-    for edge in sorted(graph.edges, key=lambda edge: (edge.service, edge.depends_on, -edge.origin)):
+    for edge in _edges(graph):
         start, end = (edge.depends_on, edge.service) if is_reversed else (edge.service, edge.depends_on)
-        # A declared dependency needs no note, though it was learned too.
         found.setdefault(start, {})[end] = _notes(edge)
     return found
+
+
+def _edges(graph: GetServiceGraphResponse) -> Iterable[GraphEdge]:
+    """Return the edges in the order of their names; of a dependency that was declared and learned, the declared one."""
+    ordered = sorted(graph.edges, key=lambda edge: (edge.service, edge.depends_on, -edge.origin))
+    return {(edge.service, edge.depends_on): edge for edge in ordered}.values()
 
 
 def _notes(edge: GraphEdge) -> tuple[str, ...]:

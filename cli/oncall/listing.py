@@ -6,7 +6,7 @@ from typing import Any
 from cli.client import list_rows
 from cli.oncall.documents import KINDS, OnCallMessage, written_document
 from cli.output import OutputFormat, json_of, print_data, print_table
-from services.contract.timestamps import timedelta_of
+from cli.routing.tree_file import span_text
 from tocsin.oncall.v1 import on_call_service_pb2 as service
 from tocsin.oncall.v1.escalation_policy_pb2 import EscalationPolicy, EscalationStep
 from tocsin.oncall.v1.on_call_service_pb2_grpc import OnCallServiceStub
@@ -68,7 +68,7 @@ def _rows(message: OnCallMessage) -> Iterator[list[str]]:
 def _layer_cells(layer: ScheduleLayer, zone: str) -> list[str]:
     rotation = ScheduleLayer.Rotation.Name(layer.rotation)
     if layer.HasField("turn_length"):
-        rotation = f"every {timedelta_of(layer.turn_length)}"
+        rotation = f"every {span_text(layer.turn_length)}"
     until = f" to {layer.end_time}" if layer.end_time else ""
     hours = _hours_text(layer.hours)
     return [layer.name, ", ".join(layer.people), rotation, f"{layer.start_time}{until} {zone}", hours or "always"]
@@ -81,14 +81,14 @@ def _step_cells(step: EscalationStep) -> list[str]:
         conditions.append(f"{AlertRule.Severity.Name(step.min_severity)} or higher")
     if step.hours:
         conditions.append(f"{_hours_text(step.hours)} {step.time_zone}")
-    return [str(timedelta_of(step.delay)), ", ".join(targets), "; ".join(conditions) or "-"]
+    return [span_text(step.delay), ", ".join(targets), "; ".join(conditions) or "-"]
 
 
 def _after_step(policy: EscalationPolicy, step: EscalationStep) -> str:
     if step.until_acknowledged:
         return "again until acknowledged"
     if policy.repeat_count:
-        return f"all again after {timedelta_of(policy.repeat_delay)}, {policy.repeat_count} times"
+        return f"all again after {span_text(policy.repeat_delay)}, {policy.repeat_count} times"
     return "ends"
 
 

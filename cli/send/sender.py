@@ -56,6 +56,8 @@ class SendSummary:
     unsent: list[LineRange] = field(default_factory=list)
     # The last line that was put into a call.
     last_line: int = 0
+    # Whether no line is left that is in no batch yet.
+    is_read_to_end: bool = False
     # How many of the accepted events no rule evaluates any more.
     too_late: int = 0
 
@@ -139,18 +141,16 @@ def send_events(
     caller = _Caller(channel)
     summary = SendSummary() if summary is None else summary
     calls: deque[_Call] = deque()
-    is_read_to_end = False
     try:
         for batch in batch_events(items, summary):
             if batch:
                 calls.extend(caller.start(batch))
                 summary.last_line = max(summary.last_line, *(sent.last_line for sent in batch))
             _finish_calls(caller, calls, summary, on_progress, max_open=caller.max_in_flight - 1 if batch else 0)
-        is_read_to_end = True
         _finish_calls(caller, calls, summary, on_progress)
     except (grpc.RpcError, KeyboardInterrupt) as error:
         _abandon_calls(calls, summary, is_cancelled=isinstance(error, KeyboardInterrupt))
-        if not is_read_to_end:
+        if not summary.is_read_to_end:
             summary.unsent.append(LineRange(first=summary.last_line + 1, last=None))
         raise
     return summary
@@ -175,6 +175,7 @@ def batch_events(
         else:
             batch.append(item)
             size += event_bytes
+    summary.is_read_to_end = True
     if batch:
         yield batch
 

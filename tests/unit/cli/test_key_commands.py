@@ -23,6 +23,7 @@ from stack.secure_files import SecureFiles
 from stack.servers import local_addresses
 from stack.wiring import Wiring
 from tests.fakes.access import an_audit_record
+from tests.fakes.certificates import Certificates
 from tests.fakes.edge import Edge
 from tests.unit.cli.commands import Command, error_of
 from tocsin.alerts.v1.alert_service_pb2 import ListAlertsResponse
@@ -236,9 +237,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_with_an_authority_calls_go_by_tls(listener: tuple[Listener, str], tmp_path: Path) -> None:
-    (tmp_path / "ca").write_text("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n")
+    authority = Certificates(tmp_path).service("manager").ca
     done = CliRunner().invoke(
-        app, ["--ca-file", str(tmp_path / "ca"), "alerts", "list", "--server", listener[1], "-o", "json"]
+        app, ["--ca-file", str(authority), "alerts", "list", "--server", listener[1], "-o", "json"]
     )
     assert (done.exit_code, listener[0].metadata) == (3, [])
 

@@ -210,12 +210,12 @@ def test_people_schedules_and_policies_are_listed(tocsin: Command, file: Path) -
     assert "Ann Okoye" in people
     assert "ann-pager, ann-mail" in people
     schedules = tocsin("oncall", "schedules", "-o", "wide").stdout
-    assert "every 12:00:00" in schedules
+    assert "every 12h" in schedules
     assert "Mon Fri 22:00-24:00, Sun 09:30-12:00" in schedules
     policies = tocsin("oncall", "policies", "-o", "wide").stdout
     assert "on call: payments" in policies
     assert "HIGH or higher; daily 09:00-17:00 UTC" in policies
-    assert "all again after 0:05:00, 2 times" in policies
+    assert "all again after 5m, 2 times" in policies
     assert [each["name"] for each in json.loads(tocsin("oncall", "people", "-o", "json").stdout)] == ["ann", "ben"]
     file.write_text("policies: [{name: urgent, steps: [{people: [ann], delay: 5m, untilAcknowledged: true}]}]")
     applied(tocsin, file)

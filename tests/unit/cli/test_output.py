@@ -108,6 +108,7 @@ def test_numbers_have_no_exponent(given: float, text: str) -> None:
         (False, "no"),
         (1e6, "1000000"),
         (3, "3"),
+        ([{"name": "week", "people": ["ann", "ben"]}, {"on": True}], "{name=week, people=[ann, ben]}, {on=yes}"),
     ],
 )
 def test_values_are_formatted_for_people(given: Any, text: str) -> None:
@@ -127,6 +128,12 @@ def test_integers_are_numbers_for_programs() -> None:
     assert (document["window"]["count"], document["window"]["total"]) == (2**53 + 1, 7)
     assert document["samples"][0]["message"] == "7"
     assert output.json_of(RULE)["groupBy"] == ["service"]
+
+
+def test_entries_of_maps_have_an_order_that_stays() -> None:
+    names = [f"name{n}" for n in range(16)]
+    document = output.json_of(AlertRule(labels=dict.fromkeys(reversed(names), "")))
+    assert list(document["labels"]) == sorted(names)
 
 
 def test_yaml_is_the_same_data_and_no_text_begins_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,13 @@ def test_owners_and_what_was_learned_are_named() -> None:
         "├── d  (learned)  (ignored)",
         "└── e  (learned)  (confirmed)",
     ]
-    assert dot_text(found).splitlines()[-3] == '  "a" -> "e";'
+    assert dot_text(found).splitlines()[-5:-1] == [
+        '  "a" -> "b";',
+        '  "a" -> "c" [style=dashed];',
+        '  "a" -> "d" [style=dotted, color=gray];',
+        '  "a" -> "e";',
+    ]
+    assert mermaid_text(found).count("s0 --> s1") == 1
 
 
 def test_a_chain_of_any_length_is_drawn() -> None:

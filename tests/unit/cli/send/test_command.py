@@ -104,6 +104,16 @@ def long_file(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.parametrize("lines", [1, 8, 2000, 2001])
+def test_no_line_behind_the_end_of_a_file_is_unsent(tmp_path: Path, ingest: IngestServer, lines: int) -> None:
+    ingest.is_away = lambda _: True
+    file = tmp_path / "shop.log"
+    file.write_text("".join(f"ERROR: {number}\n" for number in range(lines)))
+    unsent = json.loads(sent(ingest, str(file), "-o", "json").stdout)["unsent"]
+    assert any(each["last"] == min(lines, 2000) for each in unsent)
+    assert [each["first"] for each in unsent if each["last"] is None] == [2001] * (lines > 2000)
+
+
 def test_lines_that_a_failed_call_leaves_unsent_are_reported(long_file: Path, ingest: IngestServer) -> None:
     ingest.is_away = lambda request: request.events[0].message in {"1001", "5001"}
     done = sent(ingest, str(long_file), "-o", "json")
