@@ -1,6 +1,8 @@
 """Alert rules between protobuf and the rule language."""
 
 from datetime import timedelta
+from enum import IntEnum
+from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -11,17 +13,16 @@ from services.rule_language.rule import Draft, Rule, RuleType
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 _MINUTE = timedelta(minutes=1)
-_TYPES = frozenset(map(int, RuleType))
-_SEVERITIES = frozenset(map(int, Severity))
+_Choice = TypeVar("_Choice", bound=IntEnum)
 
 
 def read_alert_rule(message: AlertRule) -> Draft:
-    """Return what the message says; what it leaves out, or what is unknown here, is left out."""
+    """Return what the message says; what it leaves out is left out, and an unknown choice is its number."""
     return Draft(
         id=message.id,
         name=message.name,
         description=message.description,
-        type=RuleType(message.type) if message.type in _TYPES else None,
+        type=_choice(message.type, RuleType),
         scope=message.scope,
         filter=message.filter,
         group_by=tuple(message.group_by),
@@ -31,7 +32,7 @@ def read_alert_rule(message: AlertRule) -> Draft:
         window_minutes=message.window_minutes if message.HasField("window_minutes") else None,
         window=_span(message.window) if message.HasField("window") else None,
         lateness=_span(message.lateness) if message.HasField("lateness") else None,
-        severity=Severity(message.severity) if message.severity in _SEVERITIES else None,
+        severity=_choice(message.severity, Severity),
         labels=dict(message.labels),
         enabled=message.enabled if message.HasField("enabled") else None,
         revision=message.revision,
@@ -66,6 +67,10 @@ def write_alert_rule(rule: Rule) -> AlertRule:
     else:
         message.window_minutes = rule.window // _MINUTE
     return message
+
+
+def _choice(value: int, choices: type[_Choice]) -> _Choice | int | None:
+    return choices(value) if value in set(map(int, choices)) else value or None
 
 
 def _span(duration: Duration) -> timedelta:

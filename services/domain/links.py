@@ -5,6 +5,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 MAX_LINK: Final = 1000
+EXPECTED_LINK: Final = f"an http or https address of up to {MAX_LINK} characters without spaces and quotes"
 
 # Without spaces, control characters and what ends an address in some channel.
 _ADDRESS = re.compile(r"https?://[!#-;=?-\[\]_a-z~]+")

@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from enum import IntEnum
 
 from services.domain.matchers import RESERVED_LABELS
 from services.rule_language.checking import Expression
@@ -46,10 +47,11 @@ def check_description(description: str) -> Problems:
         yield "description", f"has {len(description)} characters, at most {MAX_DESCRIPTION} are allowed"
 
 
-def check_choice(field: str, chosen: object, choices: Sequence[str]) -> Problems:
+def check_choice(field: str, chosen: int | None, choices: type[IntEnum]) -> Problems:
     """Require one of the choices."""
-    if chosen is None:
-        yield field, f"is required: one of {', '.join(choices)}"
+    if not isinstance(chosen, choices):
+        found = "is required:" if chosen is None else f"found {chosen}, expected"
+        yield field, f"{found} one of {', '.join(choices.__members__)}"
 
 
 def check_expression(field: str, text: str, check: Callable[[str], Expression], *, required: bool) -> Problems:

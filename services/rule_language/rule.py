@@ -41,7 +41,8 @@ class Draft:
     id: str = ""
     name: str = ""
     description: str = ""
-    type: RuleType | None = None
+    # A number that is none of them is refused.
+    type: RuleType | int | None = None
     scope: str = ""
     filter: str = ""
     group_by: Sequence[str] = ()
@@ -52,7 +53,7 @@ class Draft:
     window_minutes: int | None = None
     window: timedelta | None = None
     lateness: timedelta | None = None
-    severity: Severity | None = None
+    severity: Severity | int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     enabled: bool | None = None
     revision: int = 0
@@ -137,7 +138,8 @@ def changes_selection(old: Rule, new: Rule) -> bool:
 
 def _with_presets(draft: Draft) -> Draft:
     """Return the draft with all presets and defaults filled in."""
-    filter_, condition = PRESETS.get(draft.type or RuleType.CUSTOM, ("", ""))
+    preset = draft.type if isinstance(draft.type, RuleType) else RuleType.CUSTOM
+    filter_, condition = PRESETS.get(preset, ("", ""))
     return replace(
         draft,
         scope=_text(draft.scope),
@@ -160,7 +162,7 @@ def _all_problems(draft: Draft) -> Iterator[tuple[str, str]]:
     is_custom = draft.type is RuleType.CUSTOM
     yield from restrictions.check_name(draft.name)
     yield from restrictions.check_description(draft.description)
-    yield from restrictions.check_choice("type", draft.type, [each.name for each in RuleType])
+    yield from restrictions.check_choice("type", draft.type, RuleType)
     yield from restrictions.check_expression("scope", draft.scope, check_filter, required=False)
     yield from restrictions.check_expression("filter", draft.filter, check_filter, required=is_custom)
     yield from restrictions.check_grouping(draft.group_by)
@@ -169,7 +171,7 @@ def _all_problems(draft: Draft) -> Iterator[tuple[str, str]]:
     yield from restrictions.check_threshold(draft.threshold)
     yield from restrictions.check_window(draft.window_minutes, draft.window)
     yield from restrictions.check_lateness(draft.lateness or timedelta(0))
-    yield from restrictions.check_choice("severity", draft.severity, [each.name for each in Severity])
+    yield from restrictions.check_choice("severity", draft.severity, Severity)
     yield from restrictions.check_labels(draft.labels)
 
 

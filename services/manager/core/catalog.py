@@ -9,7 +9,8 @@ from typing import Self
 
 from services.domain.event_fields import MAX_SERVICE
 from services.domain.fingerprint import digest
-from services.domain.links import MAX_LINK, is_link
+from services.domain.found_values import expected
+from services.domain.links import EXPECTED_LINK, is_link
 from services.manager.core.dependency_graph import DependencyEdge, DependencyGraph
 from services.rule_language.restrictions import check_description, check_labels
 
@@ -249,8 +250,7 @@ def _check_links(links: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         if not 1 <= len(name) <= _MAX_LINK_NAME:
             yield f"links[{_shown(name)}]", f"has a name of {len(name)} characters, 1 to {_MAX_LINK_NAME} are allowed"
         if not is_link(address):
-            expected = f"expected an http or https address of up to {MAX_LINK} characters without spaces and quotes"
-            yield f"links[{_shown(name)}]", f'{expected}, found "{_shown(address)}"'
+            yield f"links[{_shown(name)}]", expected(EXPECTED_LINK, address)
 
 
 def _check_dependencies(entry: ServiceEntry, places: Mapping[str, int]) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from services.manager.core.catalog import length_problems
 from services.manager.core.escalation_policy import EscalationPolicy, EscalationStep
 from services.manager.core.on_call import OVERRIDE, Person, Schedule, ScheduleLayer, ScheduleOverride
 from services.manager.core.on_call_records import OnCallResource
+from services.manager.core.silence import early_end, late_end
 from services.manager.core.weekly_hours import HoursSpan
 
 MAX_TURN = timedelta(weeks=13)
@@ -70,9 +71,9 @@ def reference_problems(value: OnCallResource, people: Container[str], schedules:
 def override_problems(override: ScheduleOverride, *, now: datetime) -> list[Problem]:
     """Return what is not allowed in a new override."""
     if override.end_time <= max(now, override.start_time):
-        return [("endTime", "is not after the start and after now")]
+        return [("endTime", early_end(override.end_time, override.start_time, now))]
     if override.end_time - override.start_time > MAX_OVERRIDE:
-        return [("endTime", f"is more than {MAX_OVERRIDE.days} days after the start")]
+        return [("endTime", late_end(override.end_time, override.start_time, MAX_OVERRIDE))]
     return []
 
 
@@ -147,7 +148,7 @@ def _layer_problems(layer: ScheduleLayer) -> Iterator[Problem]:
         if moment is not None and moment.year not in _YEARS:
             yield field, f"must be in the years {_YEARS[0]} to {_YEARS[-1]}"
     if layer.end is not None and layer.end <= layer.start:
-        yield "endTime", "is not after the start"
+        yield "endTime", f"is {layer.end.isoformat()}, expected a time after the start, {layer.start.isoformat()}"
     yield from _hours_problems(layer.hours)
 
 

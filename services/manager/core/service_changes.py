@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
-from services.domain.links import MAX_LINK, is_link
+from services.domain.found_values import expected
+from services.domain.links import EXPECTED_LINK, is_link
 from services.manager.core.catalog import length_problems, service_name_problems
 from services.manager.core.dependency_graph import DependencyGraph
 
@@ -162,6 +163,6 @@ def _problems(change: ServiceChange, now: datetime) -> Iterator[tuple[str, str]]
     yield from length_problems("version", change.version, _MAX_TEXT)
     yield from length_problems("actor", change.actor, _MAX_TEXT)
     if change.link and not is_link(change.link):
-        yield "link", f"expected an http or https address of up to {MAX_LINK} characters without spaces and quotes"
+        yield "link", expected(EXPECTED_LINK, change.link)
     if change.time > now + _MAX_AHEAD:
         yield "time", f"is {change.time.isoformat()}, at most five minutes after now, {now.isoformat()}, are allowed"

@@ -88,6 +88,17 @@ def expire(silence: Silence, *, now: datetime) -> Silence:
     return replace(silence, expire_time=now)
 
 
+def early_end(end: datetime, start: datetime, now: datetime) -> str:
+    """Return what is said of an end that is not after the start and after now."""
+    bound = f"the start, {start.isoformat()}" if start > now else f"now, {now.isoformat()}"
+    return f"is {end.isoformat()}, expected a time after {bound}"
+
+
+def late_end(end: datetime, start: datetime, longest: timedelta) -> str:
+    """Return what is said of an end that is too long after the start."""
+    return f"is {end.isoformat()}, expected at most {longest.days} days after the start, {start.isoformat()}"
+
+
 def narrows(matchers: Iterable[LabelMatcher]) -> bool:
     """Return whether the matchers leave some alert out.
 
@@ -127,9 +138,9 @@ def _time_problems(silence: Silence, now: datetime) -> list[tuple[str, str]]:
     if end is None:
         return [("endTime", "is required, or recurrence")]
     if end <= max(now, silence.start_time):
-        return [("endTime", "is not after the start and after now")]
+        return [("endTime", early_end(end, silence.start_time, now))]
     if end - silence.start_time > MAX_SPAN:
-        return [("endTime", f"is more than {MAX_SPAN.days} days after the start")]
+        return [("endTime", late_end(end, silence.start_time, MAX_SPAN))]
     return []
 
 

@@ -23,10 +23,18 @@ from services.manager.ports.access import ApiKeyReader, AuditReader
 from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import KeyNotFound, TooManyKeys
 from services.manager.rpc.pages import page_by_time
-from services.manager.rpc.requests import actor_of, check_fields, optional_time, refuse_if_any
+from services.manager.rpc.requests import (
+    actor_of,
+    check_choices,
+    check_fields,
+    optional_time,
+    refuse_if_any,
+    unknown_choice,
+)
 from tocsin.access.v1 import access_service_pb2 as pb
 from tocsin.access.v1.access_service_pb2_grpc import AccessServiceServicer, add_AccessServiceServicer_to_server
 from tocsin.access.v1.api_key_pb2 import ApiKey as ApiKeyMessage
+from tocsin.access.v1.audit_record_pb2 import AuditRecord as AuditMessage
 
 _STORED_FIELDS = ("id", "create_time", "state")
 
@@ -204,7 +212,7 @@ def key_message(key: ApiKey, now: datetime) -> ApiKeyMessage:
 def _read_key(message: ApiKeyMessage, key_id: str, secret_hash: bytes, now: datetime) -> ApiKey:
     """Return the key to store; InvalidRequest names each field that is not allowed."""
     role = read_role(message.role)
-    missing = [] if role else [Violation("role", f"is required: one of {', '.join(map(str.upper, _key_roles()))}")]
+    missing = [] if role else [unknown_choice("role", message.role, map(str.upper, _key_roles()))]
     key = ApiKey(
         id=key_id,
         tenant=permitted_tenant(message.tenant),
@@ -225,16 +233,10 @@ def _key_roles() -> list[str]:
 
 
 def _states(request: pb.ListKeysRequest) -> frozenset[ApiKeyState]:
-    known = {ApiKeyMessage.State.Value(state.value): state for state in ApiKeyState}
-    refuse_if_any(
-        *(Violation(f"states[{n}]", "is not a state") for n, value in enumerate(request.states) if value not in known)
-    )
-    return frozenset(known[value] for value in request.states)
+    check_choices("states", request.states, ApiKeyMessage.State.items()[1:])
+    return frozenset(ApiKeyState(ApiKeyMessage.State.Name(value)) for value in request.states)
 
 
 def _outcomes(request: pb.ListAuditRecordsRequest) -> frozenset[AuditOutcome]:
-    outcomes = [read_outcome(value) for value in request.outcomes]
-    refuse_if_any(
-        *(Violation(f"outcomes[{n}]", "is not an outcome") for n, found in enumerate(outcomes) if found is None)
-    )
-    return frozenset(filter(None, outcomes))
+    check_choices("outcomes", request.outcomes, AuditMessage.Outcome.items()[1:])
+    return frozenset(filter(None, map(read_outcome, request.outcomes)))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.chassis.failures import Violation
+from services.domain.found_values import expected
 from services.domain.matchers import ALERTNAME, SEVERITY, LabelMatcher, MatchOperator, all_match
 from services.domain.severity import Severity
 from services.manager.core.alert import Alert, AlertFilter
@@ -11,7 +12,14 @@ from services.manager.core.alert_lifecycle import AlertState
 from services.manager.messages.alerts import alert_message, alert_state_of
 from services.manager.ports.readers import AlertReader, Page
 from services.manager.rpc.pages import TimeKey, page_by_time, scan_page
-from services.manager.rpc.requests import check_length, optional_time, read_matchers, read_severities, refuse_if_any
+from services.manager.rpc.requests import (
+    check_choices,
+    check_length,
+    optional_time,
+    read_matchers,
+    read_severities,
+    refuse_if_any,
+)
 from tocsin.alerts.v1 import alert_service_pb2 as pb
 from tocsin.alerts.v1.alert_pb2 import Alert as AlertMessage
 
@@ -104,7 +112,7 @@ def _labels(request: pb.ListAlertsRequest) -> tuple[tuple[str, str], ...]:
     pairs = [label.partition("=") for label in request.labels]
     refuse_if_any(
         *(
-            Violation(f"labels[{n}]", "must be name=value")
+            Violation(f"labels[{n}]", expected("name=value", request.labels[n]))
             for n, (name, equals, _) in enumerate(pairs)
             if not (name and equals)
         )
@@ -117,10 +125,5 @@ def _page_key(alert: Alert) -> TimeKey:
 
 
 def _states(request: pb.ListAlertsRequest) -> tuple[AlertState, ...]:
-    states: list[AlertState] = []
-    for n, value in enumerate(request.states):
-        try:
-            states.append(alert_state_of(value))
-        except ValueError:
-            refuse_if_any(Violation(f"states[{n}]", "is not a state"))
-    return tuple(states)
+    check_choices("states", request.states, AlertMessage.State.items()[1:])
+    return tuple(map(alert_state_of, request.states))

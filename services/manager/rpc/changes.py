@@ -21,7 +21,14 @@ from services.manager.ports.readers import ChangeReader
 from services.manager.ports.tables import Store
 from services.manager.rpc.failures import TooManyChanges
 from services.manager.rpc.pages import page_by_time
-from services.manager.rpc.requests import actor_of, check_fields, optional_time, refuse_if_any
+from services.manager.rpc.requests import (
+    actor_of,
+    check_choices,
+    check_fields,
+    optional_time,
+    refuse_if_any,
+    unknown_choice,
+)
 from tocsin.changes.v1 import change_service_pb2 as pb
 from tocsin.changes.v1.change_service_pb2_grpc import ChangeServiceServicer, add_ChangeServiceServicer_to_server
 from tocsin.changes.v1.service_change_pb2 import ServiceChange as ChangeMessage
@@ -66,11 +73,12 @@ class ChangeRpc(ChangeServiceServicer):
 
     async def ListChanges(self, request: pb.ListChangesRequest, _context: Any) -> pb.ListChangesResponse:
         check_fields(request)
+        check_choices("kinds", request.kinds, ChangeMessage.Kind.items()[1:])
         filters = filters_of(request)
         page = page_by_time(request.page_size, request.page_token, filters=filters)
         wanted = ChangeFilter(
             service=request.service,
-            kinds=tuple(_kind_of(value, f"kinds[{n}]") for n, value in enumerate(request.kinds)),
+            kinds=tuple(ServiceChangeKind(ChangeMessage.Kind.Name(value)) for value in request.kinds),
             after=optional_time(request, "changed_after"),
             before=optional_time(request, "changed_before"),
         )
@@ -85,7 +93,7 @@ class ChangeRpc(ChangeServiceServicer):
 def _change_of(message: ChangeMessage, change_id: str, now: datetime) -> ServiceChange:
     """Return the change to store; InvalidRequest names each field that is not allowed."""
     kinds = _kinds()
-    unknown = [] if message.kind in kinds else [Violation("kind", f"is required: one of {', '.join(kinds.values())}")]
+    unknown = [] if message.kind in kinds else [unknown_choice("kind", message.kind, kinds.values())]
     change = ServiceChange(
         id=change_id,
         service=message.service,
@@ -102,9 +110,3 @@ def _change_of(message: ChangeMessage, change_id: str, now: datetime) -> Service
 
 def _kinds() -> dict[int, str]:
     return {each.number: each.name for each in ChangeMessage.Kind.DESCRIPTOR.values if each.number}
-
-
-def _kind_of(value: int, field: str) -> ServiceChangeKind:
-    if value not in _kinds():
-        refuse_if_any(Violation(field, "is not a kind"))
-    return ServiceChangeKind(_kinds()[value])

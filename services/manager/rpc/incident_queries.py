@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from services.chassis.failures import Violation
 from services.domain.matchers import MatchOperator, all_match
 from services.manager.core.incident import IncidentFilter, IncidentState, IncidentSummary
 from services.manager.core.incident_log import WatchedIncidents
 from services.manager.messages.incidents import incident_message
 from services.manager.ports.readers import IncidentReader, Page
 from services.manager.rpc.pages import TimeKey, page_by_time, scan_page
-from services.manager.rpc.requests import check_length, read_matchers, read_severities
+from services.manager.rpc.requests import check_choices, check_length, read_matchers, read_severities
 from tocsin.incidents.v1 import incident_pb2
 from tocsin.incidents.v1 import incident_service_pb2 as pb
 
@@ -52,14 +51,10 @@ def watch_response(summary: IncidentSummary) -> bytes:
 
 
 def _filter(request: pb.ListIncidentsRequest) -> IncidentFilter:
-    states = set(incident_pb2.Incident.State.values()) - {0}
-    wrong = (
-        Violation(f"states[{n}]", "is not a state") for n, value in enumerate(request.states) if value not in states
-    )
-    severities = read_severities(request.severities, *wrong)
+    check_choices("states", request.states, incident_pb2.Incident.State.items()[1:])
     return IncidentFilter(
         states=tuple(IncidentState(incident_pb2.Incident.State.Name(value)) for value in request.states),
-        severities=severities,
+        severities=read_severities(request.severities),
         service=request.service,
         id_prefix=request.id_prefix.lower(),
         alert_id=request.alert_id,

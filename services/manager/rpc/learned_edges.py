@@ -21,7 +21,7 @@ from services.manager.ports.readers import LearnedEdgeFilter, LearnedEdgeReader
 from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import LearnedEdgeNotFound
 from services.manager.rpc.pages import page_of
-from services.manager.rpc.requests import actor_of, check_fields, check_length, refuse_if_any
+from services.manager.rpc.requests import actor_of, check_choices, check_fields, check_length, refuse_if_any
 from tocsin.catalog.v1 import learned_edge_service_pb2 as pb
 from tocsin.catalog.v1.learned_edge_service_pb2_grpc import (
     LearnedEdgeServiceServicer,
@@ -67,13 +67,7 @@ class LearnedEdgeRpc(LearnedEdgeServiceServicer):
 
     async def ListLearnedEdges(self, request: pb.ListLearnedEdgesRequest, _context: Any) -> pb.ListLearnedEdgesResponse:
         check_fields(request)
-        refuse_if_any(
-            *(
-                Violation(f"states[{n}]", "is not a state")
-                for n, each in enumerate(request.states)
-                if each not in _STATES
-            )
-        )
+        check_choices("states", request.states, [(state.value, number) for number, state in _STATES.items()])
         filters = filters_of(request)
         page = page_of(request.page_size, request.page_token, filters=filters, width=2)
         wanted = LearnedEdgeFilter(

@@ -16,6 +16,7 @@ from services.manager.core.on_call import OVERRIDE, OnCallShift, Person, Schedul
 from services.manager.core.on_call_checks import resource_problems
 from services.manager.core.on_call_records import OnCallRecord, OnCallResource
 from services.manager.core.weekly_hours import HoursSpan, WeeklyHours
+from services.manager.rpc.requests import unknown_choice
 from tocsin.oncall.v1 import escalation_policy_pb2 as policy_pb
 from tocsin.oncall.v1 import schedule_pb2 as pb
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
@@ -43,6 +44,9 @@ class _Place:
 
     def refuse(self, name: str, description: str) -> None:
         self.found.append(Violation(f"{self.path}{name}", description))
+
+    def refuse_choice(self, name: str, value: int, choices: Iterable[str]) -> None:
+        self.found.append(unknown_choice(f"{self.path}{name}", value, choices))
 
     def inside(self, name: str, index: int) -> "_Place":
         return _Place(f"{self.path}{name}[{index}].", self.found)
@@ -161,7 +165,7 @@ def _read_turn(message: pb.ScheduleLayer, place: _Place) -> timedelta:
             return _DAY
         return _read_duration(message.turn_length, "turnLength", place)
     if message.rotation not in _ROTATIONS:
-        place.refuse("rotation", "is required: DAILY, WEEKLY or CUSTOM")
+        place.refuse_choice("rotation", message.rotation, pb.ScheduleLayer.Rotation.keys()[1:])
     elif message.HasField("turn_length"):
         place.refuse("turnLength", "goes with a CUSTOM rotation only")
     return _ROTATIONS.get(message.rotation, _DAY)
@@ -174,7 +178,7 @@ def _read_step(message: policy_pb.EscalationStep, place: _Place) -> EscalationSt
         place.refuse("timeZone", "goes with hours only")
     severity = message.min_severity
     if severity and severity not in set(map(int, Severity)):
-        place.refuse("minSeverity", "is not a severity")
+        place.refuse_choice("minSeverity", severity, AlertRule.Severity.keys()[1:])
         severity = AlertRule.SEVERITY_UNSPECIFIED
     return EscalationStep(
         delay=_read_duration(message.delay, "delay", place),
@@ -194,7 +198,7 @@ def _read_hours(messages: Iterable[pb.WeeklyHours], place: _Place) -> tuple[Hour
 def _read_span(message: pb.WeeklyHours, place: _Place) -> HoursSpan:
     for n, weekday in enumerate(message.weekdays):
         if weekday not in _WEEKDAYS:
-            place.refuse(f"weekdays[{n}]", "is not a day of the week, such as MONDAY")
+            place.refuse_choice(f"weekdays[{n}]", weekday, pb.WeeklyHours.Weekday.keys()[1:])
     for name, text, may_be in (("start", message.start, ""), ("end", message.end, _MIDNIGHT)):
         if not _TIME_OF_DAY.fullmatch(text) and text != may_be:
             place.refuse(name, f'found "{_shown(text)}", expected a time of the day such as 09:00')

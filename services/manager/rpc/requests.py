@@ -13,6 +13,7 @@ from services.domain.matchers import LabelMatcher, MatcherError, parse_matchers
 from services.domain.severity import Severity
 from services.manager.rpc.failures import EtagMismatch
 from services.rule_language.label_regex import compile_regex
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 _MAX_MATCHER_TEXTS = 8
 _MAX_ACTOR = 256
@@ -44,6 +45,20 @@ def check_length(request: Message, **limits: int) -> None:
             if len(getattr(request, name)) > limit
         )
     )
+
+
+def unknown_choice(field: str, value: int, choices: Iterable[str]) -> Violation:
+    """Return that a field has none of these words: nothing, or the number of none."""
+    return Violation(field, f"{f'found {value}, expected' if value else 'is required:'} one of {', '.join(choices)}")
+
+
+def check_choices(field: str, values: Sequence[int], choices: Sequence[tuple[str, int]]) -> None:
+    """Refuse each of the values that is none of these choices, names with numbers."""
+    known = {number: name for name, number in choices}
+    wrong = (
+        unknown_choice(f"{field}[{n}]", each, known.values()) for n, each in enumerate(values) if each not in known
+    )
+    refuse_if_any(*wrong)
 
 
 def check_etag(etag: str, current: str) -> None:
@@ -86,11 +101,9 @@ def author_of(text: str) -> str:
     return text.strip() if caller.is_anonymous else (caller.name or caller.id)[:_MAX_ACTOR]
 
 
-def read_severities(values: Sequence[int], *other: Violation) -> tuple[Severity, ...]:
-    """Return the severities that a request lists; InvalidRequest names each that is none, and all other violations."""
-    known = set(map(int, Severity))
-    wrong = (Violation(f"severities[{n}]", "is not a severity") for n, value in enumerate(values) if value not in known)
-    refuse_if_any(*wrong, *other)
+def read_severities(values: Sequence[int]) -> tuple[Severity, ...]:
+    """Return the severities that a request lists; InvalidRequest names each that is none."""
+    check_choices("severities", values, AlertRule.Severity.items()[1:])
     return tuple(Severity(value) for value in values)
 
 

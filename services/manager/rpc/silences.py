@@ -14,7 +14,7 @@ from services.manager.core.silence_index import SilenceIndex
 from services.manager.messages.alerts import alert_message
 from services.manager.ports.readers import AlertReader, MatchedAlertReader, Page, SilenceReader
 from services.manager.rpc.pages import TimeKey, page_by_time, scan_page
-from services.manager.rpc.requests import check_fields, check_length, refuse_if_any
+from services.manager.rpc.requests import check_choices, check_fields, check_length, refuse_if_any
 from services.manager.rpc.silence_commands import SilenceCommands, read_silence, silence_message, silence_not_found
 from tocsin.silences.v1 import silence_service_pb2 as pb
 from tocsin.silences.v1.silence_pb2 import Silence as SilenceMessage
@@ -116,11 +116,8 @@ class SilenceRpc(SilenceServiceServicer):
 
 
 def _states(request: pb.ListSilencesRequest) -> frozenset[SilenceState]:
-    known = {SilenceMessage.State.Value(state.value): state for state in SilenceState}
-    refuse_if_any(
-        *(Violation(f"states[{n}]", "is not a state") for n, value in enumerate(request.states) if value not in known)
-    )
-    return frozenset(known[value] for value in request.states)
+    check_choices("states", request.states, SilenceMessage.State.items()[1:])
+    return frozenset(SilenceState(SilenceMessage.State.Name(value)) for value in request.states)
 
 
 def _key(silence: Silence) -> TimeKey:

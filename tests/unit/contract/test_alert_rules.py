@@ -48,9 +48,14 @@ def test_a_window_is_written_in_minutes_where_that_is_exact(window: timedelta, l
 
 
 def test_fields_that_are_not_set_are_left_out() -> None:
-    empty = read_alert_rule(AlertRule(type=99, severity=99))  # type: ignore[arg-type]
+    empty = read_alert_rule(AlertRule())
     assert (empty.type, empty.severity, empty.threshold, empty.enabled, empty.window) == (None,) * 5
     assert read_alert_rule(AlertRule(type=AlertRule.CUSTOM)).type is RuleType.CUSTOM
+
+
+def test_an_unknown_choice_is_read_as_its_number() -> None:
+    unknown = read_alert_rule(AlertRule(type=99, severity=9))  # type: ignore[arg-type]
+    assert (unknown.type, unknown.severity) == (99, 9)
 
 
 def test_durations_are_read_and_those_out_of_range_are_the_longest() -> None:

@@ -123,3 +123,12 @@ async def test_a_filter_that_is_wrong_is_named(
     with pytest.raises(InvalidRequest) as refused:
         await found(reader, request_)
     assert [violation.field for violation in refused.value.violations] == [field]
+
+
+async def test_a_state_that_is_none_is_shown_with_those_that_are(reader: MemoryIncidentReader) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await found(reader, ListIncidentsRequest(states=[1, 9, 0]))  # type: ignore[list-item]
+    assert [(violation.field, violation.description) for violation in refused.value.violations] == [
+        ("states[1]", "found 9, expected one of OPEN, ACKNOWLEDGED, RESOLVED"),
+        ("states[2]", "is required: one of OPEN, ACKNOWLEDGED, RESOLVED"),
+    ]

@@ -106,7 +106,7 @@ def test_a_service_with_very_many_dependencies_shows_those_of_the_nearest() -> N
         ({"service": "s\n"}, "service", "control characters"),
         ({"version": "v" * 257}, "version", "at most 256"),
         ({"actor": "v" * 257}, "actor", "at most 256"),
-        ({"link": "javascript:x"}, "link", "http or https"),
+        ({"link": "javascript:x"}, "link", 'spaces and quotes, found "javascript:x"'),
         ({"time": NOW + 6 * MINUTE}, "time", "at most five minutes after now"),
     ],
 )

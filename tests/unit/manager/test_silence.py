@@ -74,6 +74,19 @@ def test_what_is_not_allowed_is_named(changed: dict[str, Any], fields: list[str]
     assert [field for field, _ in silence_problems(replace(a_silence(), **changed), now=NOW)] == fields
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        (NOW - HOUR, NOW, f"a time after now, {NOW.isoformat()}"),
+        (NOW + HOUR, NOW + HOUR, f"a time after the start, {(NOW + HOUR).isoformat()}"),
+        (NOW, NOW + timedelta(days=733), f"at most 732 days after the start, {NOW.isoformat()}"),
+    ],
+)
+def test_an_end_that_does_not_fit_is_shown_with_what_it_must_fit(start: datetime, end: datetime, expected: str) -> None:
+    problems = silence_problems(replace(a_silence(), start_time=start, end_time=end), now=NOW)
+    assert problems == [("endTime", f"is {end.isoformat()}, expected {expected}")]
+
+
 def test_a_state_follows_from_the_time() -> None:
     span = a_silence(start_time=NOW + HOUR, end_time=NOW + 2 * HOUR)
     times = [NOW, NOW + HOUR, NOW + 2 * HOUR]

@@ -99,6 +99,8 @@ def test_a_custom_rule_sets_its_filter_and_condition() -> None:
         pytest.param({"window": timedelta(days=1, seconds=1)}, "window", "1s to 86400s", id="a second too long"),
         pytest.param({"lateness": timedelta(seconds=-1)}, "lateness", "is -1s", id="negative lateness"),
         pytest.param({"lateness": timedelta(hours=2)}, "lateness", "0s to 3600s", id="too much lateness"),
+        pytest.param({"severity": 9}, "severity", "found 9, expected one of LOW, MEDIUM", id="no such severity"),
+        pytest.param({"type": 99}, "type", "found 99, expected one of ERROR_THRESHOLD, ", id="no such type"),
         pytest.param({"severity": None}, "severity", "one of LOW, MEDIUM, HIGH, CRITICAL", id="no severity"),
         pytest.param({"labels": {str(n): "" for n in range(17)}}, "labels", "at most 16", id="too many labels"),
         pytest.param({"labels": {"": "x"}}, "labels[]", "key of 0 characters", id="a label without key"),
