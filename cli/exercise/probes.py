@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cli.demo.steps import RestClient, RestError
 from cli.exercise.report import Probe
@@ -91,13 +91,44 @@ def probing(edges: Sequence[RestClient]) -> Iterator[Probes]:
             sender.join()
 
 
-def count_told(sinks: RestClient) -> Counter[int]:
-    """Return how often the channel accepted that a probe's alert fires. Raises one of REST_ERRORS."""
-    taken = until_done(lambda: sinks.get(f"/deliveries?accepted=true&channel={CHANNEL}"))["deliveries"]
-    services = [
-        one["body"]["incident"]["cause"]["service"] for one in taken if one["kind"] == "FIRING" and one["incident"]
-    ]
-    return Counter(int(service.removeprefix(_SERVICE)) for service in services if service.startswith(_SERVICE))
+class Told:
+    """What the channels accepted. Each request asks for what came since the one before: there may be thousands."""
+
+    def __init__(self, sinks: RestClient) -> None:
+        self._sinks = sinks
+        self._next = 0
+        # How often the channel accepted that a probe's alert fires.
+        self._of_probes: Counter[int] = Counter()
+        # What was not about a probe.
+        self._others: list[Any] = []
+
+    def of_probes(self) -> Counter[int]:
+        """Return how often the channel accepted that each probe's alert fires. Raises one of REST_ERRORS."""
+        self._read()
+        return self._of_probes
+
+    def others(self) -> list[Any]:
+        """Return what was accepted about anything but probes. Raises one of REST_ERRORS."""
+        self._read()
+        return self._others
+
+    def _read(self) -> None:
+        answer = until_done(lambda: self._sinks.get(f"/deliveries?accepted=true&first={self._next}"))
+        self._next = answer["next"]
+        for delivery in answer["deliveries"]:
+            probe = _probe_of(delivery)
+            if probe is None:
+                self._others.append(delivery)
+            elif delivery["kind"] == "FIRING":
+                self._of_probes[probe] += 1
+
+
+def _probe_of(delivery: Any) -> int | None:
+    """Return the probe whose incident a delivery is about, if it is about one."""
+    if delivery["channel"] != CHANNEL or not delivery["incident"]:
+        return None
+    service = str(delivery["body"]["incident"]["cause"]["service"])
+    return int(service.removeprefix(_SERVICE)) if service.startswith(_SERVICE) else None
 
 
 def until_done(call: Callable[[], _Result]) -> _Result:

@@ -63,10 +63,14 @@ def _response(delivery: SinkDelivery, behaviour: Behaviour) -> web.Response:
 def _list_deliveries(journal: Journal) -> _Handler:
     async def handle(request: web.Request) -> web.Response:
         channel = request.query.get("channel")
-        deliveries = [one for one in journal.deliveries if channel in {None, one.channel}]
+        try:
+            first = int(request.query.get("first", "0"))
+        except ValueError as problem:
+            return web.json_response({"error": f"first: {problem}"}, status=BAD_REQUEST)
+        deliveries = [one for one in journal.since(first) if channel in {None, one.channel}]
         if request.query.get("accepted") == "true":
             deliveries = [one for one in deliveries if one.is_accepted]
-        return web.json_response({"deliveries": [one.as_json() for one in deliveries]})
+        return web.json_response({"deliveries": [one.as_json() for one in deliveries], "next": journal.count})
 
     return handle
 

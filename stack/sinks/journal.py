@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import islice
 
 CHANNELS = ("slack", "pagerduty", "webhook", "email")
 _MAX_DELIVERIES = 100_000
@@ -51,6 +52,8 @@ class Journal:
 
     def __init__(self) -> None:
         self._deliveries: deque[SinkDelivery] = deque(maxlen=_MAX_DELIVERIES)
+        # Of all that ever came.
+        self.count = 0
         self._behaviours: dict[str, Behaviour] = {}
         # What PagerDuty knows by a key; what follows the first event names the key alone.
         self._subjects: dict[str, tuple[str, str]] = {}
@@ -60,6 +63,11 @@ class Journal:
     def deliveries(self) -> list[SinkDelivery]:
         """All deliveries, accepted or not."""
         return list(self._deliveries)
+
+    def since(self, first: int) -> list[SinkDelivery]:
+        """Return the deliveries from this number on, of those that are kept; the first that ever came has number 0."""
+        skipped = first - (self.count - len(self._deliveries))
+        return list(islice(self._deliveries, max(skipped, 0), None))
 
     def accepted(self, channel: str | None = None) -> list[SinkDelivery]:
         """Return what was accepted, of one channel or of all."""
@@ -91,6 +99,7 @@ class Journal:
             delivery = self._with_subject(delivery)
         async with self._changed:
             self._deliveries.append(delivery)
+            self.count += 1
             self._changed.notify_all()
 
     def _with_subject(self, delivery: SinkDelivery) -> SinkDelivery:

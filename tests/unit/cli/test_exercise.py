@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from cli.demo.steps import RestClient
 from cli.exercise import replicated, single
-from cli.exercise.probes import count_told
+from cli.exercise.probes import Told
 from cli.exercise.report import ExerciseRow, FailedPart, Probe, exercise_rows, print_rows
 from cli.main import app
 from cli.output import OutputFormat
@@ -75,30 +75,36 @@ def test_what_is_missing_of_the_scenario_is_lost_and_what_is_more_is_doubled() -
 
 
 class Sinks(RestClient):
-    """What the channel was sent."""
+    """What the channels were sent."""
 
-    def __init__(self, *deliveries: dict[str, Any]) -> None:
-        self._deliveries = deliveries
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.asked: list[str] = []
 
     def get(self, path: str) -> Any:
-        assert path == "/deliveries?accepted=true&channel=webhook"
-        return {"deliveries": list(self._deliveries)}
+        self.asked.append(path)
+        return {"deliveries": self.sent[int(path.rpartition("=")[2]) :], "next": len(self.sent)}
 
 
-def delivery(service: str, kind: str = "FIRING") -> dict[str, Any]:
-    return {"kind": kind, "incident": "i", "body": {"incident": {"cause": {"service": service}}}}
+def delivery(service: str, kind: str = "FIRING", channel: str = "webhook") -> dict[str, Any]:
+    body = {"incident": {"cause": {"service": service}}}
+    return {"channel": channel, "kind": kind, "incident": "i", "body": body}
 
 
 def test_the_channel_is_told_of_a_probe_when_the_incident_that_it_caused_fires() -> None:
-    sinks = Sinks(
-        delivery("exercise-7"),
-        delivery("exercise-7"),
-        delivery("exercise-8"),
-        delivery("exercise-9", kind="RESOLVED"),
+    sinks = Sinks()
+    told = Told(sinks)
+    others = [
         delivery("payment-service"),
-        {"kind": "FIRING", "incident": "", "body": {"alert": {}}},
-    )
-    assert count_told(sinks) == {7: 2, 8: 1}
+        {"channel": "webhook", "kind": "FIRING", "incident": "", "body": {"alert": {}}},
+        {"channel": "slack", "kind": "FIRING", "incident": "i", "body": {"text": "exercise-7"}},
+    ]
+    sinks.sent = [delivery("exercise-7"), *others]
+    assert told.of_probes() == {7: 1}
+    sinks.sent += [delivery("exercise-7"), delivery("exercise-8"), delivery("exercise-9", kind="RESOLVED")]
+    assert told.of_probes() == {7: 2, 8: 1}
+    assert told.others() == others
+    assert sinks.asked == [f"/deliveries?accepted=true&first={first}" for first in (0, 4, 7)]
 
 
 def test_the_parts_of_a_replicated_system_are_others() -> None:
