@@ -12,7 +12,7 @@ from http import HTTPStatus
 import structlog
 
 from services.chassis import telemetry
-from services.chassis.health import Health
+from services.chassis.health import Health, observe_dependencies
 from services.chassis.http_server import Handler, HttpResponse, http_server
 from services.chassis.peers import certificate_identity, service_identity
 from services.chassis.settings import ProcessSettings, split_address
@@ -26,6 +26,7 @@ _METRICS_READERS = frozenset(map(service_identity, ("prometheus", "gateway")))
 @asynccontextmanager
 async def admin_server(process: ProcessSettings, health: Health) -> AsyncIterator[int]:
     """Serve /metrics and /health until the end of the block; yield the port. With TLS, /metrics is for its readers."""
+    observe_dependencies(health)
     handlers: dict[str, Handler] = {
         "/metrics": _metrics,
         "/health": lambda _: _health(health, has_reasons=False),

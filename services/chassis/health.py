@@ -1,9 +1,12 @@
 """Health: one object that grpc.health.v1 and GET /health report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from services.chassis import telemetry
 
 log = structlog.get_logger()
 
@@ -115,3 +118,17 @@ class Health:
     def _notify(self) -> None:
         for subscriber in self._subscribers:
             subscriber()
+
+
+def observe_dependencies(health: Health) -> None:
+    """Report of each dependency whether it is up."""
+
+    def observe(_: CallbackOptions) -> Iterable[Observation]:
+        for name, state in health.snapshot().dependencies.items():
+            yield Observation(int(state == "UP"), {"dependency": name})
+
+    telemetry.meter(__name__).create_observable_gauge(
+        "tocsin.dependency.up",
+        [observe],
+        description="Whether the service reaches what it uses: 1 or 0, as in /health.",
+    )

@@ -1,4 +1,5 @@
-from services.chassis.health import Health
+from services.chassis import telemetry
+from services.chassis.health import Health, observe_dependencies
 
 
 def test_it_serves_only_when_ready_and_everything_required_is_up() -> None:
@@ -64,3 +65,21 @@ def test_subscribers_are_notified_of_changes_only() -> None:
     kafka.down("another reason")
     assert reported == [False, True, False]
     assert kafka.reason == "another reason"
+
+
+def test_metrics_say_what_is_down() -> None:
+    health = Health("test")
+    health.dependency("kafka").up()
+    first, second = health.dependency("postgres"), health.dependency("postgres")
+    with telemetry.telemetry("test", "1", ""):
+        observe_dependencies(health)
+        assert exposed() == {"kafka": 1, "postgres": 0}
+        first.up()
+        second.up()
+        assert exposed() == {"kafka": 1, "postgres": 1}
+
+
+def exposed() -> dict[str, float]:
+    lines = telemetry.exposition()[0].decode().splitlines()
+    samples = [line.rsplit(" ", 1) for line in lines if line.startswith("tocsin_dependency_up{")]
+    return {name.split('"')[1]: float(value) for name, value in samples}
