@@ -39,6 +39,8 @@ RETURNING true
 """
 
 # Waits for a concurrent call of the same id. A call whose retention has passed is replaced.
+_MAX_SHOWN = 60
+
 _INSERT = """
 INSERT INTO request_ids AS stored (request_id, body, answer, create_time) VALUES ($1, $2, '', $3)
 ON CONFLICT (request_id) DO UPDATE
@@ -105,7 +107,7 @@ def request_id_of(request: Message) -> str:
     try:
         return str(UUID(text)) if text else ""
     except ValueError:
-        violation = Violation("requestId", "is not a UUID")
+        violation = Violation("requestId", f'expected a UUID, found "{text[:_MAX_SHOWN]}"')
         raise InvalidRequest(f"not allowed: {violation.field}", violations=[violation]) from None
 
 

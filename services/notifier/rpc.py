@@ -1,8 +1,10 @@
 """NotificationService: deliveries, failed notifications, receivers and breakers."""
 
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from datetime import datetime
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import grpc
@@ -23,6 +25,7 @@ from services.contract.paging import (
     page_size,
 )
 from services.contract.timestamps import timestamp_of
+from services.domain.found_values import expected
 from services.domain.tenants import read_tenant
 from services.notifier.core.delivery import DeliveryState
 from services.notifier.core.routing import Routes
@@ -182,8 +185,8 @@ _ListRequest = service.ListFailedNotificationsRequest | service.ListDeliveriesRe
 
 def _failed_query(request: service.ListFailedNotificationsRequest) -> FailedDeliveryQuery:
     violations = _text_violations(channel=request.channel, idPrefix=request.id_prefix)
-    if any(status not in STATES for status in request.statuses):
-        violations.append(Violation("statuses", "must be PENDING, RETRYING, DELIVERED or SUPERSEDED"))
+    known = {number: name for name, number in FailedNotification.Status.items() if number in STATES}
+    violations += _choice_violations("statuses", request.statuses, known)
     limit, after = _page(request, violations)
     statuses = request.statuses or [FailedNotification.PENDING, FailedNotification.RETRYING]
     return FailedDeliveryQuery(
@@ -198,8 +201,7 @@ def _failed_query(request: service.ListFailedNotificationsRequest) -> FailedDeli
 def _delivery_query(request: service.ListDeliveriesRequest) -> DeliveryQuery:
     violations = _text_violations(channel=request.channel, alertId=request.alert_id, incidentId=request.incident_id)
     known = {DeliveryMessage.State.Value(state.value): state for state in DeliveryState}
-    if any(state not in known for state in request.states):
-        violations.append(Violation("states", f"must be {', '.join(DeliveryState)}"))
+    violations += _choice_violations("states", request.states, known)
     limit, after = _page(request, violations)
     states = frozenset(known[state] for state in request.states)
     return DeliveryQuery(
@@ -257,11 +259,20 @@ def _filters(request: _ListRequest) -> str:
     return filters_of(filters)
 
 
+def _choice_violations(field: str, values: Sequence[int], known: Mapping[Any, str]) -> list[Violation]:
+    words = ", ".join(known.values())
+    return [
+        Violation(f"{field}[{n}]", f"found {each}, expected one of {words}")
+        for n, each in enumerate(values)
+        if each not in known
+    ]
+
+
 def _uuid(field: str, text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        why = "must be a UUID" if text else "is required"
+        why = expected("a UUID", text) if text else "is required"
         raise InvalidRequest(f"not allowed: {field}", violations=[Violation(field, why)]) from None
 
 

@@ -142,4 +142,4 @@ def _unknown_field(name: str, fields: Sequence[str]) -> str:
 
 
 def _seconds(length: timedelta) -> str:
-    return f"{length.total_seconds():g}s"
+    return f"{length.total_seconds():.15g}s"

@@ -143,10 +143,13 @@ def _layer_problems(layer: ScheduleLayer) -> Iterator[Problem]:
         yield "name", f'"{OVERRIDE}" stands for overrides'
     yield from _count_problems("people", layer.people, _MAX_PEOPLE, is_required=True)
     if not _HOUR <= layer.turn <= MAX_TURN or layer.turn % _HOUR:
-        yield "turnLength", f"must be whole hours, 1 hour to {MAX_TURN.days // 7} weeks"
+        yield (
+            "turnLength",
+            f"is {layer.turn.total_seconds():.15g}s, must be whole hours up to {MAX_TURN.days // 7} weeks",
+        )
     for field, moment in (("startTime", layer.start), ("endTime", layer.end)):
         if moment is not None and moment.year not in _YEARS:
-            yield field, f"must be in the years {_YEARS[0]} to {_YEARS[-1]}"
+            yield field, f"is {moment.isoformat()}, expected a time in the years {_YEARS[0]} to {_YEARS[-1]}"
     if layer.end is not None and layer.end <= layer.start:
         yield "endTime", f"is {layer.end.isoformat()}, expected a time after the start, {layer.start.isoformat()}"
     yield from _hours_problems(layer.hours)
@@ -181,7 +184,7 @@ def _step_problems(step: EscalationStep, policy: EscalationPolicy, *, is_last: b
     if not is_last:
         yield "untilAcknowledged", "is allowed for the last step only"
     if step.delay < _MINUTE:
-        yield "delay", "must be at least 1 minute when the step is repeated until somebody acknowledges"
+        yield "delay", f"is {step.delay.total_seconds():.15g}s, must be at least 60s when the step is repeated"
     if policy.repeat_count:
         yield "untilAcknowledged", "does not go with repeatCount: the step is repeated without end"
 

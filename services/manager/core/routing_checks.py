@@ -156,7 +156,7 @@ def _span_problems(
     field: str, span: timedelta | None, minimum: timedelta, maximum: timedelta
 ) -> Iterator[RoutingProblem]:
     if span is not None and not minimum <= span <= maximum:
-        seconds = [f"{each.total_seconds():g}s" for each in (span, minimum, maximum)]
+        seconds = [f"{each.total_seconds():.15g}s" for each in (span, minimum, maximum)]
         yield field, f"is {seconds[0]}, must be {seconds[1]} to {seconds[2]}"
 
 

@@ -146,8 +146,8 @@ def _time_problems(silence: Silence, now: datetime) -> list[tuple[str, str]]:
 
 def _recurrence_problems(recurrence: Recurrence) -> list[tuple[str, str]]:
     if not MIN_DURATION <= recurrence.duration <= MAX_DURATION:
-        seconds = f"{recurrence.duration.total_seconds():g}s"
-        expected = f"{MIN_DURATION.total_seconds():g}s to {MAX_DURATION.total_seconds():g}s"
+        seconds = f"{recurrence.duration.total_seconds():.15g}s"
+        expected = f"{MIN_DURATION.total_seconds():.15g}s to {MAX_DURATION.total_seconds():.15g}s"
         return [("recurrence.duration", f"is {seconds}, must be {expected}")]
     if recurrence.first is None:
         return [("recurrence.rule", "does not occur within nine years of its start")]

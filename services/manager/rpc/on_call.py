@@ -198,7 +198,9 @@ class OnCallRpc(OnCallServiceServicer):
         moment = optional_time(request, field) or now
         if abs(moment - now) > _FAR:
             json_name = request.DESCRIPTOR.fields_by_name[field].json_name
-            refuse_if_any(Violation(json_name, "must be within a year from now, before or after"))
+            refuse_if_any(
+                Violation(json_name, f"is {moment.isoformat()}, must be within a year from now, {now.isoformat()}")
+            )
         return moment
 
 

@@ -192,7 +192,9 @@ def _recurrence_violations(message: SilenceMessage) -> Iterator[Violation]:
         found = f'found "{given.start_time}", expected a time on the wall clock such as 2026-11-29T22:00:00'
         yield Violation("recurrence.startTime", found)
     elif not _FIRST_YEAR <= start.year <= _LAST_YEAR:
-        yield Violation("recurrence.startTime", f"must be in the years {_FIRST_YEAR} to {_LAST_YEAR}")
+        yield Violation(
+            "recurrence.startTime", f"is {given.start_time}, must be in the years {_FIRST_YEAR} to {_LAST_YEAR}"
+        )
     try:
         ZoneInfo(given.time_zone)
     except (ValueError, OSError, LookupError):

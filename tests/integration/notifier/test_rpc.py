@@ -76,7 +76,7 @@ async def test_paging_visits_each_failed_notification_once(world: World) -> None
         pytest.param(ListFailedNotificationsRequest(page_token="x"), "pageToken", id="made-up token"),
         pytest.param(ListFailedNotificationsRequest(page_token=NO_UUID), "pageToken", id="token without id"),
         pytest.param(ListFailedNotificationsRequest(channel="a\0"), "channel", id="NUL"),
-        pytest.param(ListFailedNotificationsRequest(statuses=[NO_STATUS]), "statuses", id="no status"),
+        pytest.param(ListFailedNotificationsRequest(statuses=[NO_STATUS]), "statuses[0]", id="no status"),
     ],
 )
 async def test_a_wrong_field_is_named(world: World, request_: ListFailedNotificationsRequest, field: str) -> None:

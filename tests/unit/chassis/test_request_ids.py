@@ -3,7 +3,7 @@ from uuid import UUID
 
 import pytest
 
-from services.chassis.failures import InvalidRequest
+from services.chassis.failures import InvalidRequest, Violation
 from services.chassis.request_ids import RequestIdReused, request_id_of, respond_once
 from tests.fakes.requests import MemoryRequests
 from tocsin.notifications.v1.notification_pb2 import FailedNotification
@@ -66,4 +66,4 @@ async def test_the_digest_stays_the_same_from_release_to_release(bench: Bench) -
 def test_an_id_must_be_a_uuid() -> None:
     with pytest.raises(InvalidRequest) as refused:
         request_id_of(RetryFailedNotificationRequest(request_id="one"))
-    assert [violation.field for violation in refused.value.violations] == ["requestId"]
+    assert refused.value.violations == (Violation("requestId", 'expected a UUID, found "one"'),)

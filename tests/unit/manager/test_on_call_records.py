@@ -151,6 +151,11 @@ def schedule_of(**layer: Any) -> Schedule:
     return a_schedule(layers=(a_layer(**layer),))
 
 
+def test_a_turn_that_does_not_fit_is_shown() -> None:
+    ((_, description),) = resource_problems(schedule_of(turn=timedelta(seconds=7862401)))
+    assert description == "is 7862401s, must be whole hours up to 13 weeks"
+
+
 @pytest.mark.parametrize(
     ("value", "fields"),
     [

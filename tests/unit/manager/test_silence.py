@@ -87,6 +87,11 @@ def test_an_end_that_does_not_fit_is_shown_with_what_it_must_fit(start: datetime
     assert problems == [("endTime", f"is {end.isoformat()}, expected {expected}")]
 
 
+def test_a_long_duration_is_shown_in_seconds() -> None:
+    silence = replace(a_silence(), end_time=None, recurrence=recurring("FREQ=DAILY", timedelta(days=32)))
+    assert silence_problems(silence, now=NOW) == [("recurrence.duration", "is 2764800s, must be 60s to 2678400s")]
+
+
 def test_a_state_follows_from_the_time() -> None:
     span = a_silence(start_time=NOW + HOUR, end_time=NOW + 2 * HOUR)
     times = [NOW, NOW + HOUR, NOW + 2 * HOUR]

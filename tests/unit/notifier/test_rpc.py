@@ -164,7 +164,11 @@ async def test_deliveries_are_filtered(bench: Bench, request_: ListDeliveriesReq
     ("request_", "fields"),
     [
         pytest.param(ListDeliveriesRequest(page_size=-1, page_token="x"), ["pageSize", "pageToken"], id="page"),
-        pytest.param(ListDeliveriesRequest(states=[DeliveryMessage.STATE_UNSPECIFIED]), ["states"], id="state"),
+        pytest.param(
+            ListDeliveriesRequest(states=[DeliveryMessage.FAILED, DeliveryMessage.STATE_UNSPECIFIED]),
+            ["states[1]"],
+            id="state",
+        ),
         pytest.param(ListDeliveriesRequest(channel="a\0", alert_id="\0"), ["channel", "alertId"], id="NUL"),
     ],
 )
