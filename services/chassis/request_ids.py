@@ -20,6 +20,8 @@ from services.chassis.tenants import DEFAULT_TENANT, current_tenant
 _Response = TypeVar("_Response", bound=Message)
 
 REQUEST_RETENTION = timedelta(hours=24)
+# Of what is no id, so many characters are shown.
+_MAX_SHOWN = 60
 
 # A service that uses this creates both in its migrations. `body` is a digest of the request.
 TABLE_SQL = """
@@ -39,8 +41,6 @@ RETURNING true
 """
 
 # Waits for a concurrent call of the same id. A call whose retention has passed is replaced.
-_MAX_SHOWN = 60
-
 _INSERT = """
 INSERT INTO request_ids AS stored (request_id, body, answer, create_time) VALUES ($1, $2, '', $3)
 ON CONFLICT (request_id) DO UPDATE

@@ -124,8 +124,9 @@ def _part_sums(numbers: Floats, starts: Ints) -> tuple[list[Floats], Floats]:
     rest = numbers
     carry_bits = int(np.diff(starts, append=len(numbers)).max(initial=0)).bit_length()
     for _ in range(_MAX_PARTS):
-        top_bits = math.frexp(float(np.abs(rest).max(initial=0.0)))[1] + carry_bits
-        if not rest.any() or top_bits >= _MAX_EXPONENT:
+        top = float(np.abs(rest).max(initial=0.0))
+        top_bits = math.frexp(top)[1] + carry_bits
+        if not top or top_bits >= _MAX_EXPONENT:
             break
         cut = math.ldexp(1.5, top_bits)
         above = (rest + cut) - cut
