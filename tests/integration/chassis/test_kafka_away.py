@@ -59,13 +59,17 @@ async def test_a_record_that_is_too_large_is_refused_as_such(settings: KafkaSett
             await stream.send("alerts", bytes(20_000_000))
 
 
+def settings_of(servers: Servers) -> KafkaSettings:
+    """Return the settings of a Kafka of the test's own, with new topics."""
+    brokers, prefix = servers.address("kafka"), fresh_name() + "."
+    create_topics(brokers, prefix)
+    return KafkaSettings(brokers=brokers, topic_prefix=prefix, delivery_timeout=timedelta(seconds=3))
+
+
 async def test_both_go_on_when_kafka_is_back_and_nothing_confirmed_is_missing(
     own_servers: Servers, eventually: Any
 ) -> None:
-    prefix = fresh_name() + "."
-    brokers = own_servers.address("kafka")
-    create_topics(brokers, prefix)
-    settings = KafkaSettings(brokers=brokers, topic_prefix=prefix, delivery_timeout=timedelta(seconds=3))
+    settings = settings_of(own_servers)
     health = Health("test")
     reads, writes = health.dependency("kafka"), health.dependency("kafka")
     seen: list[bytes] = []
@@ -96,10 +100,7 @@ async def test_both_go_on_when_kafka_is_back_and_nothing_confirmed_is_missing(
 
 
 async def test_a_frozen_kafka_is_noticed_and_its_return_too(own_servers: Servers, eventually: Any) -> None:
-    prefix = fresh_name() + "."
-    brokers = own_servers.address("kafka")
-    create_topics(brokers, prefix)
-    settings = KafkaSettings(brokers=brokers, topic_prefix=prefix, delivery_timeout=timedelta(seconds=3))
+    settings = settings_of(own_servers)
     health = Health("test")
     reads, writes = health.dependency("kafka"), health.dependency("kafka")
     seen: list[bytes] = []
