@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from services.domain.found_values import shortened
 from services.domain.level import Level
 
 # How much of a text is quoted.
@@ -64,5 +65,6 @@ class InvalidLine:
     def reason(self) -> str:
         """Return the reason as the server words those of its refusals; what was found is quoted, and cut."""
         found = self.found.strip()
-        cut = f"{found[:_MAX_QUOTED]}…" if len(found) > _MAX_QUOTED else found
-        return "; ".join(filter(None, (f'expected {self.expected}, found "{cut}"', self.hint)))
+        return "; ".join(
+            filter(None, (f'expected {self.expected}, found "{shortened(found, _MAX_QUOTED)}"', self.hint))
+        )

@@ -20,6 +20,11 @@ def unknown_name(name: str, known: Sequence[str], shown: Sequence[str] = ()) -> 
     return f"unknown field; expected one of {', '.join(shown or known)}"
 
 
+def shortened(text: str, max_length: int = _MAX_SHOWN) -> str:
+    """Return a text from outside as messages show it: of a long one the beginning."""
+    return text if len(text) <= max_length else f"{text[:max_length]}…"
+
+
 def _shown(value: Any) -> str:
     match value:
         case None:
@@ -31,6 +36,6 @@ def _shown(value: Any) -> str:
         case list():
             return "a list"
         case str():
-            return f'"{value}"' if len(value) <= _MAX_SHOWN else f'"{value[:_MAX_SHOWN]}…"'
+            return f'"{shortened(value)}"'
         case _:
             return str(value)[:_MAX_SHOWN]

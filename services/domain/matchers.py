@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from services.domain.found_values import shortened
+
 # The labels that every alert has, which no rule can set.
 ALERTNAME: Final = "alertname"
 SEVERITY: Final = "severity"
@@ -256,5 +258,4 @@ def _shown(token: _Token) -> str:
         return "the end of the text"
     if token.text == '"':
         return "a quote that is not closed"
-    text = token.text if len(token.text) <= _MAX_SHOWN else f"{token.text[:_MAX_SHOWN]}…"
-    return quote(text)
+    return quote(shortened(token.text, _MAX_SHOWN))

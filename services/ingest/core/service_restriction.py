@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from services.domain.found_values import shortened
 from services.ingest.core.columns import Columns, Mask
 from services.ingest.core.event_checker import CheckResult
 from services.ingest.core.field_checks import EventField, Requirement
@@ -39,7 +40,10 @@ def restrict_services(
         return result, {}
     refused = np.flatnonzero(others)
     names: list[str] = column.take(pa.array(refused)).to_pylist()
-    found = {(index, EventField.SERVICE): _quoted(name) for index, name in zip(refused.tolist(), names, strict=True)}
+    found = {
+        (index, EventField.SERVICE): f'"{shortened(name, _MAX_SHOWN)}"'
+        for index, name in zip(refused.tolist(), names, strict=True)
+    }
     return replace(result, failed=(*result.failed, (_requirement(services), others))), found
 
 
@@ -47,7 +51,3 @@ def _requirement(services: Collection[str]) -> Requirement:
     named = sorted(services)
     rest = f" and {len(named) - _MAX_NAMED} more" if len(named) > _MAX_NAMED else ""
     return Requirement(EventField.SERVICE, f"a service of the caller's key: {', '.join(named[:_MAX_NAMED])}{rest}")
-
-
-def _quoted(name: str) -> str:
-    return f'"{name[:_MAX_SHOWN]}…"' if len(name) > _MAX_SHOWN else f'"{name}"'

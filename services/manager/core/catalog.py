@@ -9,7 +9,7 @@ from typing import Self
 
 from services.domain.event_fields import MAX_SERVICE
 from services.domain.fingerprint import digest
-from services.domain.found_values import expected
+from services.domain.found_values import expected, shortened
 from services.domain.links import EXPECTED_LINK, is_link
 from services.manager.core.dependency_graph import DependencyEdge, DependencyGraph
 from services.rule_language.restrictions import check_description, check_labels
@@ -22,7 +22,6 @@ _MAX_LINKS = 20
 _MAX_LINK_NAME = 64
 _MAX_DEPENDENCIES = 200
 _MAX_WARNINGS = 100
-_MAX_SHOWN = 60
 _NO_LABELS: Mapping[str, str] = {}
 
 
@@ -248,9 +247,12 @@ def _check_links(links: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         yield "links", f"has {len(links)} entries, at most {_MAX_LINKS} are allowed"
     for name, address in links.items():
         if not 1 <= len(name) <= _MAX_LINK_NAME:
-            yield f"links[{_shown(name)}]", f"has a name of {len(name)} characters, 1 to {_MAX_LINK_NAME} are allowed"
+            yield (
+                f"links[{shortened(name)}]",
+                f"has a name of {len(name)} characters, 1 to {_MAX_LINK_NAME} are allowed",
+            )
         if not is_link(address):
-            yield f"links[{_shown(name)}]", expected(EXPECTED_LINK, address)
+            yield f"links[{shortened(name)}]", expected(EXPECTED_LINK, address)
 
 
 def _check_dependencies(entry: ServiceEntry, places: Mapping[str, int]) -> Iterator[tuple[str, str]]:
@@ -260,7 +262,3 @@ def _check_dependencies(entry: ServiceEntry, places: Mapping[str, int]) -> Itera
         yield from service_name_problems(f"dependsOn[{places[name]}]", name)
         if name == entry.name and name:
             yield f"dependsOn[{places[name]}]", "a service does not depend on itself"
-
-
-def _shown(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from datetime import datetime, timedelta
 
+from services.domain.found_values import shortened
 from services.manager.core.catalog import length_problems
 from services.manager.core.escalation_policy import EscalationPolicy, EscalationStep
 from services.manager.core.on_call import OVERRIDE, Person, Schedule, ScheduleLayer, ScheduleOverride
@@ -29,7 +30,6 @@ _MAX_STEPS = 20
 _MAX_TARGETS = 20
 _MAX_FALLBACKS = 10
 _MAX_REPEATS = 20
-_MAX_SHOWN = 60
 _YEARS = range(2000, 2201)
 
 Problem = tuple[str, str]
@@ -92,7 +92,7 @@ def _unknown_receivers(value: OnCallResource, receivers: Container[str]) -> Iter
     for field, names in _receivers_of(value):
         for n, name in enumerate(names):
             if name not in receivers:
-                yield f"{field}[{n}]", f'the notifier has no receiver or channel "{_shown(name)}"'
+                yield f"{field}[{n}]", f'the notifier has no receiver or channel "{shortened(name)}"'
 
 
 def _receivers_of(value: OnCallResource) -> Iterator[tuple[str, Sequence[str]]]:
@@ -132,7 +132,7 @@ def _schedule_problems(schedule: Schedule) -> Iterator[Problem]:
     counts = Counter(layer.name for layer in schedule.layers)
     for n, layer in enumerate(schedule.layers):
         if counts[layer.name] > 1:
-            yield f"layers[{n}].name", f'"{_shown(layer.name)}" is the name of several layers'
+            yield f"layers[{n}].name", f'"{shortened(layer.name)}" is the name of several layers'
         for field, description in _layer_problems(layer):
             yield f"layers[{n}].{field}", description
 
@@ -203,7 +203,7 @@ def _name_problems(field: str, name: str) -> Iterator[Problem]:
     if not name:
         yield field, "is required"
     elif not _NAME.fullmatch(name):
-        found = f'found "{_shown(name)}"'
+        found = f'found "{shortened(name)}"'
         yield field, f'{found}, expected 1 to 64 letters of ASCII, digits, and ".", "_", "@", "-" after the first one'
 
 
@@ -226,8 +226,4 @@ def _count_problems(
 def _unknown(field: str, names: Sequence[str], known: Container[str], noun: str) -> Iterator[Problem]:
     for n, name in enumerate(names):
         if name not in known:
-            yield f"{field}[{n}]", f'there is no {noun} "{_shown(name)}"'
-
-
-def _shown(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+            yield f"{field}[{n}]", f'there is no {noun} "{shortened(name)}"'

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 
+from services.domain.found_values import shortened
 from services.domain.matchers import MAX_LABEL_NAME, MAX_MATCHERS, SEVERITY, quote
 from services.domain.severity import Severity
 from services.manager.core.routing_tree import AlertRoute, InhibitionRule, RouteNode, RoutingTree
@@ -24,7 +25,6 @@ _MAX_EQUAL_LABELS = 16
 _MAX_WARNINGS = 100
 _MIN_WINDOW, _MAX_WINDOW = timedelta(seconds=1), timedelta(hours=24)
 _MIN_INTERVAL, _MAX_INTERVAL = timedelta(seconds=10), timedelta(hours=24)
-_MAX_SHOWN = 60
 _MAX_NAMES_SHOWN = 10
 # As the notifier's file has it.
 _RECEIVER = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -176,4 +176,4 @@ def _known(names: Collection[str]) -> str:
 
 
 def _quoted(name: str) -> str:
-    return quote(name if len(name) <= _MAX_SHOWN else f"{name[:_MAX_SHOWN]}…")
+    return quote(shortened(name))

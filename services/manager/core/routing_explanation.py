@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from services.domain.found_values import shortened
 from services.domain.matchers import ALERTNAME, SERVICE, SEVERITY, format_matchers, quote
 from services.domain.severity import Severity
 from services.manager.core.dependency_graph import DependencyGraph
@@ -110,4 +111,4 @@ def planned_steps(
 
 
 def _shown(text: str) -> str:
-    return quote(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…")
+    return quote(shortened(text, _MAX_SHOWN))

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.chassis.failures import Violation
 from services.contract.timestamps import duration_of, timedelta_of, timestamp_of
+from services.domain.found_values import shortened
 from services.domain.severity import Severity
 from services.manager.core.escalation_policy import EscalationPolicy, EscalationStep
 from services.manager.core.on_call import OVERRIDE, OnCallShift, Person, Schedule, ScheduleLayer, ScheduleOverride
@@ -30,7 +31,6 @@ _DAY, _WEEK = timedelta(days=1), timedelta(weeks=1)
 _ROTATIONS = {pb.ScheduleLayer.DAILY: _DAY, pb.ScheduleLayer.WEEKLY: _WEEK}
 # Monday is the first one.
 _WEEKDAYS = pb.WeeklyHours.Weekday.values()[1:]
-_MAX_SHOWN = 60
 
 ResourceMessage = pb.Person | pb.Schedule | policy_pb.EscalationPolicy
 
@@ -201,7 +201,7 @@ def _read_span(message: pb.WeeklyHours, place: _Place) -> HoursSpan:
             place.refuse_choice(f"weekdays[{n}]", weekday, pb.WeeklyHours.Weekday.keys()[1:])
     for name, text, may_be in (("start", message.start, ""), ("end", message.end, _MIDNIGHT)):
         if not _TIME_OF_DAY.fullmatch(text) and text != may_be:
-            place.refuse(name, f'found "{_shown(text)}", expected a time of the day such as 09:00')
+            place.refuse(name, f'found "{shortened(text)}", expected a time of the day such as 09:00')
     weekdays = tuple(sorted({weekday - 1 for weekday in message.weekdays}))
     return HoursSpan(start=_time_of(message.start), end=_time_of(message.end), weekdays=weekdays)
 
@@ -216,7 +216,7 @@ def _read_wall_time(text: str, name: str, place: _Place) -> datetime:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is not None or moment.microsecond:
-        found = f'found "{_shown(text)}", expected a time on the wall clock such as 2026-11-30T09:00:00'
+        found = f'found "{shortened(text)}", expected a time on the wall clock such as 2026-11-30T09:00:00'
         place.refuse(name, found)
         return _UNREAD_TIME
     return moment
@@ -226,7 +226,7 @@ def _read_zone(name: str, place: _Place) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, LookupError):
-        place.refuse("timeZone", f'found "{_shown(name)}", expected a zone such as Europe/Berlin')
+        place.refuse("timeZone", f'found "{shortened(name)}", expected a zone such as Europe/Berlin')
         return _UNREAD_ZONE
 
 
@@ -293,7 +293,3 @@ def _span_message(span: HoursSpan) -> pb.WeeklyHours:
         start=f"{span.start:%H:%M}",
         end=_MIDNIGHT if span.end == time() else f"{span.end:%H:%M}",
     )
-
-
-def _shown(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
