@@ -3,11 +3,13 @@
 import asyncio
 import hashlib
 import importlib
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+import asyncpg
 import structlog
 
 from services.chassis.backoff import Backoff, retrying
@@ -32,20 +34,29 @@ _SELECT_COMMENT = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace
 _SCRIPT_ERRORS = frozenset({ErrorKind.STATEMENT, ErrorKind.DATA})
 
 
+async def _nothing_more(_: asyncpg.Connection) -> None:
+    pass
+
+
 async def migrate(
-    settings: PostgresSettings, *, schema: str, scripts: Path, max_wait: timedelta = timedelta(seconds=60)
+    settings: PostgresSettings,
+    *,
+    schema: str,
+    scripts: Path,
+    afterwards: Callable[[asyncpg.Connection], Awaitable[None]] = _nothing_more,
+    max_wait: timedelta = timedelta(seconds=60),
 ) -> None:
     """Upgrade `schema` to the newest revision in `scripts`/versions, one instance at a time.
 
     Each revision is an alembic file whose `upgrade()` calls `op.execute("…")` with one SQL statement a call. A schema
     that a newer release has migrated already stays as it is: the former release, too, works with it while instances are
-    replaced one by one, or when somebody goes back. While the database is down, wait up to `max_wait`, then raise
-    StoreUnavailable.
+    replaced one by one, or when somebody goes back. `afterwards` does what depends on settings, as the owner. While the
+    database is down, wait up to `max_wait`, then raise StoreUnavailable.
     """
     try:
         async with asyncio.timeout(max_wait.total_seconds()):
             await retrying(
-                partial(_upgrade, settings, schema, scripts, _digest_comment(scripts)),
+                partial(_upgrade, settings, schema, scripts, afterwards),
                 log_event="migration_delayed",
                 backoff=_BACKOFF,
                 retry_reason=_retry_reason,
@@ -61,7 +72,13 @@ def _retry_reason(error: Exception) -> str | None:
     return None
 
 
-async def _upgrade(settings: PostgresSettings, schema: str, scripts: Path, comment: str) -> None:
+async def _upgrade(
+    settings: PostgresSettings,
+    schema: str,
+    scripts: Path,
+    afterwards: Callable[[asyncpg.Connection], Awaitable[None]],
+) -> None:
+    comment = _digest_comment(scripts)
     connector = PostgresConnector(_owners(settings))
     connection = await connector.open(timeout=_CONNECT_SECONDS, server_settings=_SESSION)
     try:
@@ -81,6 +98,7 @@ async def _upgrade(settings: PostgresSettings, schema: str, scripts: Path, comme
         # The user may be another one than at the last start.
         if await secure_rows(connection, schema, user_of(settings), is_secured=found == comment + SECURED):
             await connection.execute(f"COMMENT ON SCHEMA \"{schema}\" IS '{comment}{SECURED}'")
+        await afterwards(connection)
     finally:
         await connection.close(timeout=_CONNECT_SECONDS)
 

@@ -60,7 +60,8 @@ class Settings:
         "The time within which these firings are counted.", default=timedelta(minutes=30)
     )
     audit_retention: timedelta = setting(
-        "How long entries of the audit log, and keys that have ended, are kept; at least 8d.",
+        "How long entries of the audit log, and keys that have ended, are kept; at least 8d. Entries that are younger"
+        " than it was at the last migration are kept all the same.",
         default=timedelta(days=400),
     )
     silence_retention: timedelta = setting("How long an expired silence is kept.", default=timedelta(days=90))

@@ -5,6 +5,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from services.access.audit import AuditLog, auditing
@@ -32,6 +33,7 @@ from services.contract.topics import (
     RESULT_GROUP,
     TRANSITION_GROUP,
 )
+from services.manager.adapters.postgres.audit import set_audit_retention
 from services.manager.app.loops import canary_loop, running_loops
 from services.manager.app.parts import ManagerParts, new_id
 from services.manager.app.rpcs import mounts_of
@@ -50,7 +52,8 @@ async def app(settings: Settings) -> AsyncIterator[None]:
     health = Health("manager")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(admin_server(settings.process, health))
-        await migrate(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS)
+        set_retention = partial(set_audit_retention, schema=SCHEMA, retention=settings.audit_retention)
+        await migrate(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS, afterwards=set_retention)
         database = await stack.enter_async_context(
             connect(settings.postgres, schema=SCHEMA, dependency=health.dependency("postgres"))
         )

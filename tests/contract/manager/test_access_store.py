@@ -1,9 +1,11 @@
 """What the manager relies on from the store of keys and of the audit log, in memory and in PostgreSQL alike."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -17,7 +19,7 @@ from services.domain.audit_record import AuditOutcome, AuditRecord
 from services.domain.roles import Role
 from services.manager.adapters.key_source import StoredKeySource
 from services.manager.adapters.postgres.api_keys import PostgresApiKeyReader
-from services.manager.adapters.postgres.audit import PostgresAuditReader
+from services.manager.adapters.postgres.audit import PostgresAuditReader, set_audit_retention
 from services.manager.adapters.postgres.retention import PostgresRetention
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.app import MIGRATIONS, SCHEMA
@@ -241,10 +243,11 @@ class TestPostgresAccessStore(AccessStoreContract):
                     await connection.execute(statement)
         assert len(await stored.listed(AuditFilter(tenant="default"))) == 1
 
-    async def test_retention_deletes_what_has_expired_and_nothing_of_the_last_day(
-        self, stored: Stored, database_of: Database
+    async def test_retention_deletes_what_has_expired_and_nothing_that_the_owner_keeps(
+        self, stored: Stored, database_of: Database, database: str
     ) -> None:
         now = datetime.now(UTC)  # the trigger asks the database's clock
+        await keep_audit_log(database, 40 * HOUR)
         await stored.append(
             an_audit_record(id="old", create_time=now - 100 * HOUR),
             an_audit_record(id="kept", create_time=now - 50 * HOUR),
@@ -264,6 +267,47 @@ class TestPostgresAccessStore(AccessStoreContract):
         assert {key.id for key in keys} == {"ended later", "valid"}
         assert await retention.purge(cutoffs(now + HOUR)) == 2
         assert [record.id for record in await stored.listed(wanted)] == ["new"]
+
+    async def test_the_service_deletes_nothing_that_the_owner_keeps_whatever_it_does(
+        self, stored: Stored, database_of: Database, database: str
+    ) -> None:
+        now = datetime.now(UTC)
+        await keep_audit_log(database, 40 * HOUR)
+        await stored.append(
+            an_audit_record(id="old", create_time=now - 41 * HOUR),
+            an_audit_record(id="kept", create_time=now - 39 * HOUR),
+        )
+        async with database_of.pool.acquire() as connection:
+            for attempt in (
+                "CREATE OR REPLACE FUNCTION audit_retention() RETURNS interval LANGUAGE sql AS 'SELECT NULL::interval'",
+                "DROP FUNCTION audit_retention()",
+                "ALTER TABLE audit_log DISABLE TRIGGER audit_log_is_append_only",
+                "SET session_replication_role = replica",
+            ):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.execute(attempt)
+            async with connection.transaction():
+                await connection.execute("SET LOCAL search_path = pg_temp, pg_catalog; SET LOCAL TimeZone = 'UTC-14'")
+                # As the former release does: what is too young is left out, and nothing fails.
+                await connection.execute("SET LOCAL tocsin.purges_audit_log = 'on'")
+                assert await connection.execute("DELETE FROM manager.audit_log") == "DELETE 1"
+        assert [record.id for record in await stored.listed(AuditFilter(tenant="default"))] == ["kept"]
+
+    async def test_the_last_migration_says_what_is_kept(self, database: str, database_of: Database) -> None:
+        for retention in (40 * HOUR, 400 * 24 * HOUR, 40 * HOUR):
+            await asyncio.gather(*(keep_audit_log(database, retention) for _ in range(3)))
+            (row,) = await database_of.fetch("SELECT audit_retention()")
+            assert row[0] == retention
+
+
+async def keep_audit_log(database: str, retention: timedelta) -> None:
+    """Migrate as a manager does whose setting this is."""
+    await migrate(
+        PostgresSettings(database_url=Secret(database)),
+        schema=SCHEMA,
+        scripts=MIGRATIONS,
+        afterwards=partial(set_audit_retention, schema=SCHEMA, retention=retention),
+    )
 
 
 def cutoffs(audit: datetime) -> RetentionCutoffs:

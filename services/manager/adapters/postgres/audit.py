@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import astuple, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from asyncpg import Record
@@ -34,11 +34,18 @@ WHERE tenant = $1 AND ($2 = '' OR actor = $2) AND ($3 = '' OR resource = $3)
 ORDER BY create_time DESC, id DESC LIMIT $10
 """
 _ALLOW_PURGE = "SELECT set_config('tocsin.purges_audit_log', 'on', true)"
+# As the trigger does, which lets nothing else be deleted.
 _PURGE = """
 DELETE FROM audit_log WHERE id IN (
-    SELECT id FROM audit_log WHERE create_time < least($1, now() - interval '1 day') ORDER BY create_time LIMIT $2
+    SELECT id FROM audit_log WHERE create_time < least($1, now() - audit_retention()) ORDER BY create_time LIMIT $2
     FOR UPDATE SKIP LOCKED)
 RETURNING true
+"""
+_LOCK_RETENTION = "SELECT pg_advisory_xact_lock(hashtext('audit_retention'))"
+_SELECT_RETENTION = 'SELECT "{schema}".audit_retention()'
+_REPLACE_RETENTION = """
+CREATE OR REPLACE FUNCTION "{schema}".audit_retention() RETURNS interval LANGUAGE sql STABLE
+AS $$ SELECT make_interval(secs => {seconds}) $$
 """
 
 
@@ -83,6 +90,15 @@ class PostgresAuditReader:
             page.size + 1,
         )
         return [_record_of(row) for row in rows]
+
+
+async def set_audit_retention(owner: Connection, *, schema: str, retention: timedelta) -> None:
+    """Let nothing be deleted that is younger, with the connection of the user who owns the tables: no other one can."""
+    async with owner.transaction():
+        await owner.execute(_LOCK_RETENTION)
+        if await owner.fetchval(_SELECT_RETENTION.format(schema=schema)) != retention:
+            seconds = int(retention.total_seconds())
+            await owner.execute(_REPLACE_RETENTION.format(schema=schema, seconds=seconds))
 
 
 async def purge_audit_log(connection: Connection, cutoff: datetime, limit: int) -> int:
