@@ -9,11 +9,12 @@ new one.
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import cast
 
+import httptools
 import structlog
 
 log = structlog.get_logger()
@@ -35,29 +36,30 @@ class HttpResponse:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestHead:
-    """What the server needs to know of a request."""
-
-    method: str
-    path: str
-    keeps_connection: bool
-
-
 Handler = Callable[[asyncio.BaseTransport], HttpResponse]
 
 
-def read_head(head: bytes) -> RequestHead | None:
-    """Read a request's lines, without the empty one at their end; None where they are no request of HTTP/1."""
-    line, *fields = head.decode("latin-1").split("\r\n")
-    match line.split(" "):
-        case [method, target, "HTTP/1.1" | "HTTP/1.0" as version]:
-            headers = {name.lower(): value.lower() for name, _, value in (field.partition(":") for field in fields)}
-            has_body = not headers.keys().isdisjoint(("content-length", "transfer-encoding"))
-            keeps = version == "HTTP/1.1" and not has_body and "close" not in headers.get("connection", "")
-            return RequestHead(method=method, path=target.partition("?")[0], keeps_connection=keeps)
-        case _:
-            return None
+class _Request:
+    """What httptools finds in the head of a request; raises HttpParserError where it is none of HTTP/1."""
+
+    def __init__(self, head: bytes) -> None:
+        self.keeps_connection = False
+        self._target = b""
+        self._parser = httptools.HttpRequestParser(self)
+        # A caller that would rather go on in another protocol gets its answer in this one.
+        with suppress(httptools.HttpParserUpgrade):
+            self._parser.feed_data(head)
+        if self._parser.get_http_version() not in {"1.0", "1.1"}:
+            raise httptools.HttpParserError("the version is another one")
+        self.method: bytes = self._parser.get_method()
+        self.path = self._target.partition(b"?")[0].decode("latin-1")
+
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+
+    def on_message_complete(self) -> None:
+        # Never called where a body follows; afterwards the parser does not know it any more.
+        self.keeps_connection = self._parser.should_keep_alive()
 
 
 @asynccontextmanager
@@ -122,24 +124,25 @@ class _Connection(asyncio.Protocol):
             self._send(_failure(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), keeps_connection=False)
         elif end:
             self._head.clear()
-            self._answer(read_head(bytes(head)), has_more=bool(rest))
+            self._answer(bytes(head + end), has_more=bool(rest))
 
-    def _answer(self, request: RequestHead | None, *, has_more: bool) -> None:
-        if request is None:
+    def _answer(self, head: bytes, *, has_more: bool) -> None:
+        try:
+            request = _Request(head)
+        except httptools.HttpParserError:
             self._send(_failure(HTTPStatus.BAD_REQUEST), keeps_connection=False)
             return
-        response = self._response(request)
         self._send(
-            response,
+            self._response(request),
             keeps_connection=request.keeps_connection and not has_more,
-            has_body=request.method != "HEAD",
+            has_body=request.method != b"HEAD",
         )
 
-    def _response(self, request: RequestHead) -> HttpResponse:
+    def _response(self, request: _Request) -> HttpResponse:
         handler = self._handlers.get(request.path)
         if handler is None:
             return _failure(HTTPStatus.NOT_FOUND)
-        if request.method not in ("GET", "HEAD"):
+        if request.method not in (b"GET", b"HEAD"):
             return _failure(HTTPStatus.METHOD_NOT_ALLOWED)
         try:
             return handler(self.transport)

@@ -88,6 +88,8 @@ async def test_one_connection_has_many_requests_answered(caller: Caller) -> None
     head = "\r\n".join(("HTTP/1.1 200 OK", *fields, "\r\n"))
     assert await caller.ask(GET) == (head, b"text\n")
     assert await caller.ask(b"HEAD /page?a=b HTTP/1.1\r\n\r\n") == (head, b"")
+    assert await caller.ask(b"GET /page HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n") == (head, b"text\n")
+    assert await caller.ask(b"GET /page HTTP/1.1\r\nContent-Length: 0\r\n\r\n") == (head, b"text\n")
     caller.writer.write(GET[:10])
     await caller.writer.drain()
     assert await caller.ask(GET[10:]) == (head, b"text\n")
@@ -118,6 +120,10 @@ async def test_what_could_begin_a_second_request_is_not_read(served: Served, cal
         (b"GET / HTTP/1.1\r\n\r\n", "404 Not Found", "keep-alive"),
         (b"POST /page HTTP/1.1\r\n\r\n", "405 Method Not Allowed", "keep-alive"),
         (b"GET /broken HTTP/1.1\r\n\r\n", "500 Internal Server Error", "keep-alive"),
+        (b"GET /page HTTP/1.1\r\nA : b\r\n\r\n", "400 Bad Request", "close"),
+        (b"GET /page HTTP/1.1\r\nA: b\0\r\n\r\n", "400 Bad Request", "close"),
+        (b"GET /page HTTP/1.1\nA: b\r\n\r\n", "400 Bad Request", "close"),
+        (b"GET /page HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 36\r\n\r\n", "400 Bad Request", "close"),
         (b"GET /page HTTP/2.0\r\n\r\n", "400 Bad Request", "close"),
         (b"GET /page\r\n\r\n", "400 Bad Request", "close"),
         (b"\x16\x03\x01\x02\r\n\r\n", "400 Bad Request", "close"),
