@@ -19,7 +19,7 @@ from stack.kafka_tls import KafkaTls, plaintext_listeners, tls_listeners
 from stack.ports import Ports
 from stack.processes import Processes
 from stack.program import ProgramSpec, StartError, StartupProgress
-from stack.topics import admin_client
+from stack.topics import TOPICS, admin_client
 
 # Any base64 UUID; the data of one folder stay with one cluster.
 _CLUSTER = "dG9jc2luLXN0YWNrLWFiYw"
@@ -154,6 +154,20 @@ def check_kafka(brokers: str | KafkaSettings) -> None:
         client.describe_cluster(request_timeout=2).result()
     except KafkaException as error:
         raise ConnectionError(absence_of(error.args[0])) from error
+
+
+def check_topics_kept(processes: Processes, prefix: str = "") -> None:
+    """Return when the topics of this prefix would survive a kill of the broker; raise ConnectionError until then.
+
+    It writes a new partition's id to `partition.metadata` a moment after it takes the first records, and where that is
+    missing at its next start it deletes the partition as stray, with all its records (KAFKA-16814).
+    """
+    log = processes.data("kafka") / "log"
+    for topic in TOPICS:
+        for number in range(topic.partitions):
+            name = f"{prefix}{topic.name}-{number}"
+            if not (log / name / "partition.metadata").exists():
+                raise ConnectionError(f"the broker has not written the id of partition {name} yet")
 
 
 def _properties(log: Path, ports: Ports, listeners: str) -> str:

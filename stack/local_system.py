@@ -12,7 +12,7 @@ from pathlib import Path
 from services.chassis.settings import KafkaSettings
 from stack.first_key import create_first_key
 from stack.folder_lock import ignoring_interrupts, lock_folder, sigterm_as_interrupt, take_over_folder
-from stack.kafka import tls_client
+from stack.kafka import check_topics_kept, tls_client
 from stack.port_conflicts import refuse_taken_ports
 from stack.ports import Ports
 from stack.processes import Processes
@@ -225,6 +225,8 @@ def _start_servers(processes: Processes, starter: Starter, progress: StartupProg
     starter.start([partial(program, name) for name in own])
     replicas = topic_replicas() if "kafka" in wiring.external else BROKER_DEFAULT
     create_topics(_kafka_client(wiring), replicas=replicas)
+    if "kafka" not in wiring.external:
+        starter.wait_until_ready("kafka", partial(check_topics_kept, processes))
 
 
 def _kafka_client(wiring: Wiring) -> str | KafkaSettings:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from stack.guard import guarded
+from stack.kafka import check_topics_kept
 from stack.ports import Ports
 from stack.postgres import create_database, drop_database, with_database
 from stack.processes import Processes
@@ -62,6 +63,11 @@ class Servers:
         """Kill a server as a crash would; `start` brings it back with its data, on the same port."""
         self._started.discard(name)
         self._processes.kill(name)
+
+    def create_topics(self, prefix: str) -> None:
+        """Return when the topics exist, and keep their records also when Kafka is killed."""
+        create_topics(self.address("kafka"), prefix)
+        self._starter.wait_until_ready("kafka", partial(check_topics_kept, self._processes, prefix))
 
     def stop(self) -> None:
         """Stop what was started and remove the data."""

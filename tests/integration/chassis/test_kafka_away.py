@@ -13,7 +13,6 @@ from services.chassis.health import Health
 from services.chassis.kafka import Record, consuming, producer
 from services.chassis.settings import KafkaSettings
 from stack.testing import Servers, fresh_name
-from stack.topics import create_topics
 
 pytestmark = pytest.mark.integration
 
@@ -62,7 +61,7 @@ async def test_a_record_that_is_too_large_is_refused_as_such(settings: KafkaSett
 def settings_of(servers: Servers) -> KafkaSettings:
     """Return the settings of a Kafka of the test's own, with new topics."""
     brokers, prefix = servers.address("kafka"), fresh_name() + "."
-    create_topics(brokers, prefix)
+    servers.create_topics(prefix)
     return KafkaSettings(brokers=brokers, topic_prefix=prefix, delivery_timeout=timedelta(seconds=3))
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from stack.testing import Servers, fresh_name
-from stack.topics import create_topics
 from tests.fakes.rule_manager import FakeManager, default_rules
 from tests.integration.evaluator.conftest import PARTITIONS, World, until
 from tests.integration.evaluator.test_pipeline import EXPECTED, scenario_events
@@ -16,7 +15,7 @@ pytestmark = pytest.mark.integration
 
 async def test_kafka_goes_away_and_comes_back(own_servers: Servers, tmp_path: Path) -> None:
     brokers, prefix = own_servers.address("kafka"), fresh_name() + "."
-    create_topics(brokers, prefix)
+    own_servers.create_topics(prefix)
     manager = FakeManager(*default_rules())
     await manager.start()
     world = World(brokers, prefix, tmp_path, manager)

@@ -9,7 +9,6 @@ from confluent_kafka import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from stack.testing import Servers, fresh_name
-from stack.topics import create_topics
 from tests.fakes.kafka_topic import written
 from tests.fakes.log_events import an_event, events_in
 from tests.integration.ingest.conftest import Running, Start
@@ -91,7 +90,7 @@ def losses(missing: set[str], read: dict[Place, list[str]], read_again: dict[Pla
 
 async def test_kafka_goes_away_and_comes_back(start: Start, own_servers: Servers) -> None:
     brokers, prefix, stop = own_servers.address("kafka"), fresh_name() + ".", asyncio.Event()
-    create_topics(brokers, prefix)
+    own_servers.create_topics(prefix)
     async with start(brokers, prefix, delivery_timeout="2s") as ingest:
         sender = Sender(ingest)
         sending = asyncio.create_task(sender.until(stop))
