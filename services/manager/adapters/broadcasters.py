@@ -1,19 +1,20 @@
 """Changed rules and alerts, read once and sent to everybody who watches them in this instance."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import structlog
 
 from services.chassis.failures import Overloaded, ShuttingDown
+from services.chassis.tenants import PerTenant, as_tenant
 from services.manager.adapters.subscribers import Subscribers
 from services.manager.core.alert import Alert, AlertFilter
 from services.manager.core.alert_log import AlertCursor, AlertLog, FellBehindError
 from services.manager.core.rule import RuleSnapshot, StoredRule
 from services.manager.messages.alerts import alert_message
-from services.manager.ports.feeds import CatalogFeed
+from services.manager.ports.feeds import AlertSubscription, CatalogFeed
 from services.manager.ports.readers import AlertReader, RuleReader
 from tocsin.alerts.v1.alert_service_pb2 import WatchAlertsResponse
 
@@ -185,3 +186,53 @@ class _Subscription:
 
     async def wait(self) -> None:
         await self._subscribers.wait(self)
+
+
+class TenantAlertFeed:
+    """The broadcasters of alerts, one a tenant; of tenants whose alerts nobody watches there is nothing to do."""
+
+    def __init__(self, make: Callable[[], AlertBroadcaster]) -> None:
+        self._broadcasters = PerTenant(make)
+        self._is_closed = False
+        self._changed = asyncio.Event()
+
+    @property
+    def watchers(self) -> int:
+        """Return the number of watchers."""
+        return sum(each.watchers for _, each in self._broadcasters.all())
+
+    def subscribe(self, wanted: AlertFilter) -> AbstractAsyncContextManager[AlertSubscription]:
+        mine = self._broadcasters.mine
+        if self._is_closed:
+            mine.close()
+        return mine.subscribe(wanted)
+
+    def mark_changed(self, alert_ids: str) -> None:
+        """Have these alerts, separated by commas, read in the next turn; whose they are, the database knows."""
+        for _, each in self._broadcasters.all():
+            each.mark_changed(alert_ids)
+        self._changed.set()
+
+    def mark_stale(self) -> None:
+        """Have all open alerts read in the next turn, since changes may have been missed."""
+        for _, each in self._broadcasters.all():
+            each.mark_stale()
+        self._changed.set()
+
+    async def turn(self) -> None:
+        """Wait for changes and read them."""
+        await self._changed.wait()
+        self._changed.clear()
+        try:
+            for tenant, each in self._broadcasters.all():
+                with as_tenant(tenant):
+                    await each.read_changes()
+        except Exception:
+            self._changed.set()
+            raise
+
+    def close(self) -> None:
+        """End all streams."""
+        self._is_closed = True
+        for _, each in self._broadcasters.all():
+            each.close()

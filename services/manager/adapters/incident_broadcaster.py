@@ -6,10 +6,12 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 from services.chassis.failures import Overloaded, StoreUnavailable
+from services.chassis.tenants import PerTenant, as_tenant
 from services.manager.adapters.subscribers import Subscribers
 from services.manager.core.alert_log import FellBehindError
 from services.manager.core.incident import IncidentSummary
 from services.manager.core.incident_log import IncidentCursor, IncidentLog, WatchedIncidents
+from services.manager.ports.feeds import IncidentSubscription
 from services.manager.ports.readers import IncidentReader
 
 # How often a revision is asked for while somebody watches; that reads one row.
@@ -92,3 +94,34 @@ class _IncidentSubscription:
         await self._subscribers.wait(self)
         if self._broadcaster.log is not self._log:
             raise StoreUnavailable("the incidents were restored from a backup; watch again")
+
+
+class TenantIncidentFeed:
+    """The broadcasters of incidents, one a tenant."""
+
+    def __init__(self, make: Callable[[], IncidentBroadcaster]) -> None:
+        self._broadcasters = PerTenant(make)
+        self._is_closed = False
+
+    @property
+    def watchers(self) -> int:
+        """Return the number of watchers."""
+        return sum(each.watchers for _, each in self._broadcasters.all())
+
+    def subscribe(self, wanted: WatchedIncidents) -> AbstractAsyncContextManager[IncidentSubscription]:
+        mine = self._broadcasters.mine
+        if self._is_closed:
+            mine.close()
+        return mine.subscribe(wanted)
+
+    async def turn(self) -> None:
+        """Read what has changed, of tenants whose incidents somebody watches."""
+        for tenant, each in self._broadcasters.all():
+            with as_tenant(tenant):
+                await each.turn()
+
+    def close(self) -> None:
+        """End all streams."""
+        self._is_closed = True
+        for _, each in self._broadcasters.all():
+            each.close()

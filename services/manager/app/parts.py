@@ -8,8 +8,8 @@ from services.chassis.health import Health
 from services.chassis.postgres import Database
 from services.chassis.redis import RedisClient
 from services.chassis.tenants import ALL_TENANTS, PerTenant, as_tenant
-from services.manager.adapters.broadcasters import AlertBroadcaster, RuleBroadcaster
-from services.manager.adapters.incident_broadcaster import IncidentBroadcaster
+from services.manager.adapters.broadcasters import AlertBroadcaster, RuleBroadcaster, TenantAlertFeed
+from services.manager.adapters.incident_broadcaster import IncidentBroadcaster, TenantIncidentFeed
 from services.manager.adapters.key_source import StoredKeySource
 from services.manager.adapters.notifier_client import NotifierClient
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader, PostgresMatchedAlertReader
@@ -23,9 +23,7 @@ from services.manager.adapters.postgres.silences import PostgresSilenceReader
 from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache, RedisResponseCache
 from services.manager.adapters.tenant_caches import (
-    TenantAlertFeed,
     TenantCatalogs,
-    TenantIncidentFeed,
     TenantNames,
     TenantOnCall,
     TenantRouting,

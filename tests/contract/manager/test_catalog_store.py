@@ -9,9 +9,9 @@ import pytest
 
 from services.chassis.postgres import connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
-from services.manager.adapters.catalog_cache import CatalogCache
 from services.manager.adapters.postgres.catalog import PostgresCatalogReader
 from services.manager.adapters.postgres.store import PostgresStore
+from services.manager.adapters.tenant_caches import CatalogCache
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.catalog import ServiceEntry, StoredService
 from services.manager.ports.readers import CatalogReader

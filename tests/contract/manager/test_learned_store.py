@@ -10,10 +10,10 @@ import pytest
 
 from services.chassis.postgres import connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
-from services.manager.adapters.catalog_cache import CatalogCache
 from services.manager.adapters.postgres.catalog import PostgresCatalogReader
 from services.manager.adapters.postgres.learned_edges import PostgresLearnedEdgeReader
 from services.manager.adapters.postgres.store import PostgresStore
+from services.manager.adapters.tenant_caches import CatalogCache
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.dependency_graph import EdgeState
 from services.manager.core.learned_edges import LearnedChanges, LearnedEdge, TraceSighting

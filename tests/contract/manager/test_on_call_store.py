@@ -10,9 +10,9 @@ import pytest
 
 from services.chassis.postgres import connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
-from services.manager.adapters.on_call_cache import OnCallCache
 from services.manager.adapters.postgres.on_call import PostgresOnCallReader
 from services.manager.adapters.postgres.store import PostgresStore
+from services.manager.adapters.tenant_caches import OnCallCache
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.on_call_records import OnCallEdit, OnCallKind, OnCallResource, apply_resources
 from services.manager.ports.readers import OnCallReader

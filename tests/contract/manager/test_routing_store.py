@@ -12,7 +12,7 @@ from services.chassis.postgres import connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
 from services.manager.adapters.postgres.routing import PostgresRoutingReader
 from services.manager.adapters.postgres.store import PostgresStore
-from services.manager.adapters.routing_cache import RoutingCache
+from services.manager.adapters.tenant_caches import RoutingCache
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.routing_tree import InhibitionRule, StoredTree
 from services.manager.ports.readers import Page, RoutingReader

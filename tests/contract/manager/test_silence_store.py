@@ -13,7 +13,7 @@ from services.manager.adapters.postgres.alert_reader import PostgresAlertReader,
 from services.manager.adapters.postgres.retention import PostgresRetention
 from services.manager.adapters.postgres.silences import PostgresSilenceReader
 from services.manager.adapters.postgres.store import PostgresStore
-from services.manager.adapters.silence_cache import SilenceCache
+from services.manager.adapters.tenant_caches import SilenceCache
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.alert import Alert
 from services.manager.core.alert_changes import silence as silenced

@@ -14,11 +14,10 @@ import pytest
 from services.chassis.failures import InvalidRequest
 from services.chassis.postgres import Database, connect, migrate
 from services.chassis.settings import PostgresSettings, Secret
-from services.manager.adapters.on_call_cache import OnCallCache
 from services.manager.adapters.postgres.on_call import PostgresOnCallReader
 from services.manager.adapters.postgres.routing import PostgresRoutingReader
 from services.manager.adapters.postgres.store import PostgresStore
-from services.manager.adapters.routing_cache import RoutingCache
+from services.manager.adapters.tenant_caches import OnCallCache, RoutingCache
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.on_call_records import OnCallKind
 from services.manager.ports.tables import Transaction

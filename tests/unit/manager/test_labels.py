@@ -7,7 +7,7 @@ import pytest
 
 from services.domain.severity import Severity
 from services.manager.adapters.broadcasters import RuleBroadcaster
-from services.manager.adapters.catalog_cache import CatalogCache
+from services.manager.adapters.tenant_caches import CatalogCache
 from services.manager.core.catalog import ServiceEntry, StoredService
 from services.manager.core.labels import constant_service, labels_of
 from services.manager.core.rule import StoredRule

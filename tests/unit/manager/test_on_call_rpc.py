@@ -12,7 +12,7 @@ from google.protobuf.json_format import ParseDict
 from services.chassis.failures import Failure, InvalidRequest
 from services.chassis.request_ids import RequestIdReused
 from services.contract.timestamps import duration_of, timestamp_of
-from services.manager.adapters.on_call_cache import OnCallCache
+from services.manager.adapters.tenant_caches import OnCallCache
 from services.manager.core.on_call_records import MAX_OVERRIDES, OnCallKind, OnCallSnapshot
 from services.manager.ports.feeds import NotifierReceivers
 from services.manager.rpc.failures import (

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from services.chassis.failures import StoreUnavailable
 from services.chassis.telemetry import exposition, telemetry
-from services.manager.adapters.catalog_cache import CatalogCache
-from services.manager.adapters.silence_cache import SilenceCache
+from services.manager.adapters.tenant_caches import CatalogCache, SilenceCache
 from services.manager.core.alert import AlertHistoryKind
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, Ended, Fired

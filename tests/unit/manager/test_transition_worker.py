@@ -15,8 +15,7 @@ from services.chassis.telemetry import exposition, telemetry
 from services.chassis.tenants import PerTenant
 from services.contract.record_tenants import tenant_reader
 from services.manager.adapters.broadcasters import RuleBroadcaster
-from services.manager.adapters.catalog_cache import CatalogCache
-from services.manager.adapters.silence_cache import SilenceCache
+from services.manager.adapters.tenant_caches import CatalogCache, SilenceCache
 from services.manager.core.alert_lifecycle import Ended, Fired
 from services.manager.core.catalog import ServiceEntry, StoredService
 from services.manager.core.incident import IncidentState
