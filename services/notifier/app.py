@@ -33,8 +33,7 @@ from services.domain.tenants import TenantLimits
 from services.notifier.adapters.channels.renewal import renewed_channel
 from services.notifier.adapters.postgres.bundles import PostgresBundles
 from services.notifier.adapters.postgres.deliveries import PostgresDeliveryPlans
-from services.notifier.adapters.postgres.delivery_log import PostgresDeliveryLog
-from services.notifier.adapters.postgres.failed_deliveries import PostgresFailedDeliveries
+from services.notifier.adapters.postgres.delivery_log import PostgresDeliveryLog, PostgresFailedDeliveries
 from services.notifier.adapters.postgres.outcomes import PostgresDeliveryOutcomes
 from services.notifier.adapters.postgres.queue import QUEUE_SESSION, PostgresDeliveryQueue
 from services.notifier.adapters.postgres.retention import PURGE_INTERVAL, PostgresRetention

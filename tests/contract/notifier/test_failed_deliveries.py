@@ -11,8 +11,7 @@ from services.chassis.postgres import Database, connect, migrate
 from services.chassis.request_ids import PostgresRequests
 from services.chassis.settings import PostgresSettings, Secret
 from services.chassis.tenants import as_tenant
-from services.notifier.adapters.postgres.delivery_log import PostgresDeliveryLog
-from services.notifier.adapters.postgres.failed_deliveries import PostgresFailedDeliveries
+from services.notifier.adapters.postgres.delivery_log import PostgresDeliveryLog, PostgresFailedDeliveries
 from services.notifier.adapters.postgres.retention import PostgresRetention
 from services.notifier.app import MIGRATIONS, SCHEMA
 from services.notifier.core.delivery import AttemptKind, DeliveryState
