@@ -54,13 +54,13 @@ from services.manager.core.incident import (
 )
 from services.manager.core.incident_changes import IncidentChange, IncidentReason
 from services.manager.core.notification_entries import (
+    ReceiverMessage,
     failed_entry,
     flapping_entry,
     notification_id_in,
     notified_entry,
     step_entry,
 )
-from services.manager.core.notification_messages import ReceiverMessage
 from services.manager.core.on_call import OnCallDirectory
 from services.manager.core.routing_tree import AlertRoute
 

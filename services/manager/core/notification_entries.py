@@ -1,6 +1,7 @@
-"""The ids of an incident's notifications, and what its history says about them."""
+"""The notifications of an incident: their ids, how they are made of messages, and what its history says about them."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.manager.core.alert import (
@@ -10,6 +11,7 @@ from services.manager.core.alert import (
     history_id_of,
     notification_id_of,
 )
+from services.manager.core.escalation import EscalationMessage
 from services.manager.core.flapping import FlappingSettings, flap_key
 from services.manager.core.incident import (
     AlertBundle,
@@ -18,6 +20,7 @@ from services.manager.core.incident import (
     IncidentHistoryKind,
     IncidentNotification,
     IncidentNotificationKind,
+    NotifyReason,
     incident_history_id_of,
     incident_notification_id_of,
 )
@@ -32,6 +35,47 @@ def notification_id_in(incident: Incident, kind: IncidentNotificationKind, seque
     if incident.dedup_key and sequence == FIRST_ADOPTED_SEQUENCE and kind is IncidentNotificationKind.RESOLVED:
         return notification_id_of(incident.dedup_key, NotifiedState.RESOLVED)
     return incident_notification_id_of(incident.id, sequence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiverMessage:
+    """What several receivers are notified of alike, before it is known how many there are of each message."""
+
+    kind: IncidentNotificationKind
+    reason: NotifyReason
+    comment: str
+    alert_id: str
+    new_alerts: int
+    ended_alerts: int
+    bundle: AlertBundle
+    is_flapping: bool
+    # The file decides by the alert: its notifications name no receiver, and are records of their own.
+    is_by_file: bool
+    # The zone in which times are written to them.
+    time_zone: str
+    # The step of an escalation that it belongs to.
+    step: EscalationMessage | None
+
+    def notification(
+        self, incident: Incident, receivers: Sequence[str], *, sequence: int, now: datetime
+    ) -> IncidentNotification:
+        """Return the message to some receivers of it, at its place among the notifications of the incident."""
+        return IncidentNotification(
+            id=notification_id_in(incident, self.kind, sequence),
+            kind=self.kind,
+            receivers=() if self.is_by_file else tuple(receivers),
+            incident=incident,
+            alert_id=self.alert_id,
+            sequence=sequence,
+            reason=self.reason,
+            comment=self.comment,
+            create_time=now,
+            new_alerts=self.new_alerts,
+            ended_alerts=self.ended_alerts,
+            bundle=self.bundle,
+            is_flapping=self.is_flapping,
+            time_zone=self.time_zone,
+        )
 
 
 def notified_entry(notification: IncidentNotification, now: datetime) -> IncidentHistoryEntry:
