@@ -10,7 +10,6 @@ import typer
 from cli.client import ExitCode
 from cli.events.event_lines import print_event
 from cli.events.log_records import KafkaUnreachableError, LogRecords, NoTopicError
-from cli.events.selected import selected_events
 from cli.output import (
     ErrorDetail,
     ErrorReport,
@@ -72,6 +71,9 @@ def tail_events(
     A line for people has time (UTC), level, service and message, with -o wide all fields.
     JSON comes as one event a line, as the REST interface takes it.
     """
+    # Slow to import, and not needed by the other commands.
+    from cli.events.decoding import selected_events  # noqa: PLC0415
+
     expression = _checked(filter_text, output)
 
     def notice(text: str) -> None:

@@ -1,6 +1,9 @@
-"""The events of a record of `log-events`, in each form that such a record has or had."""
+"""The events of records of `log-events`, in each form that these have or had, or those that a filter selects.
 
-from collections.abc import Iterator
+It imports pyarrow, which the other commands do not need.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +12,8 @@ from google.protobuf.message import DecodeError
 from services.chassis.kafka import Record
 from services.contract.event_columns import UnreadableColumnsError, decode_event_columns
 from services.contract.timestamps import datetime_of, timestamp_of_nanoseconds
+from services.rule_language.checking import Expression
+from services.rule_language.environment import StepLimitError
 from tocsin.logs.v1.log_event_pb2 import LogBatch, LogEvent
 
 _MILLISECOND_NS = 1_000_000
@@ -48,3 +53,43 @@ def _rows(batch: pa.RecordBatch) -> Iterator[LogEvent]:
         if time_ns is not None:
             event.event_time.CopyFrom(timestamp_of_nanoseconds(time_ns))
         yield event
+
+
+def selected_events(
+    records: Iterable[Record], expression: Expression | None, notice: Callable[[str], None]
+) -> Iterator[LogEvent]:
+    """Yield the events for which the filter is true, as a rule would select them; without a filter, all.
+
+    `notice` takes what is to be said about records that cannot be read.
+    """
+    for record in records:
+        try:
+            events = decode_events(record)
+        except UnreadableEventsError as error:
+            notice(f"{record.topic}, partition {record.partition}, offset {record.offset} cannot be read: {error}")
+            continue
+        yield from (event for event in events if expression is None or _is_selected(expression, event))
+
+
+def _is_selected(expression: Expression, event: LogEvent) -> bool:
+    try:
+        return expression.evaluate(_cel_values(event)) is True
+    except StepLimitError:
+        return False
+
+
+def _cel_values(event: LogEvent) -> dict[str, object]:
+    """Return an event as CEL takes it: absent fields left out."""
+    values: dict[str, object] = {
+        "service": event.service,
+        "level": event.level,
+        "message": event.message,
+        "host": event.host,
+        "trace_id": event.trace_id,
+        "attributes": dict(event.attributes),
+    }
+    if event.HasField("status_code"):
+        values["status_code"] = event.status_code
+    if event.HasField("response_time"):
+        values["response_time"] = event.response_time
+    return values

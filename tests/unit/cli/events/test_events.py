@@ -8,9 +8,8 @@ import pyarrow as pa
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cli.events.decoding import UnreadableEventsError, decode_events
+from cli.events.decoding import UnreadableEventsError, decode_events, selected_events
 from cli.events.event_lines import format_event, print_event
-from cli.events.selected import selected_events
 from cli.output import OutputFormat
 from services.chassis.kafka import Record
 from services.contract.event_columns import EVENT_SCHEMA, encode_log_batch
