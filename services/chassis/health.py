@@ -1,5 +1,7 @@
 """Health: one object that grpc.health.v1 and GET /health report."""
 
+import socket
+import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -118,6 +120,23 @@ class Health:
     def _notify(self) -> None:
         for subscriber in self._subscribers:
             subscriber()
+
+
+# The first that an error is an instance of.
+_CONNECTION_WORDS = {
+    TimeoutError: "does not answer in time",
+    ConnectionRefusedError: "nothing listens at its address",
+    socket.gaierror: "its host name is not found",
+    ssl.SSLCertVerificationError: "its certificate is not trusted",
+    ssl.SSLError: "TLS with it fails",
+    ConnectionError: "the connection was closed",
+}
+
+
+def words_of_connection_error(error: BaseException) -> str:
+    """Return in words why a server is not reached, as people read it behind the server's name."""
+    words = (words for kind, words in _CONNECTION_WORDS.items() if isinstance(error, kind))
+    return next(words, "is not reached")
 
 
 def observe_dependencies(health: Health) -> None:

@@ -20,7 +20,14 @@ from services.chassis.health import Dependency
 from services.chassis.loops import Loop, looping, wait_for_event
 from services.chassis.migrations import migrate
 from services.chassis.postgres_connections import PostgresConnector
-from services.chassis.postgres_errors import DRIVER_ERRORS, ErrorKind, error_kind, error_name, failure_of
+from services.chassis.postgres_errors import (
+    DRIVER_ERRORS,
+    ErrorKind,
+    error_kind,
+    error_name,
+    failure_of,
+    words_of_postgres_error,
+)
 from services.chassis.row_security import SERVE_ALL, all_tenants_role_of, role_of, take_role
 from services.chassis.settings import PostgresSettings
 from services.chassis.tenants import ALL_TENANTS, DEFAULT_TENANT, current_tenant
@@ -117,7 +124,7 @@ class Database:
                 await self.pool.expire_connections()
                 # It may come back as it was at a backup.
                 self._tenants = _INITIAL_TENANTS
-                self._mark_down(error_name(cause))
+                self._mark_down(words_of_postgres_error(cause))
             raise
         self._failures.clear()
         self._mark_up()
@@ -166,7 +173,7 @@ class Database:
         try:
             await self.sync_clock()
         except StoreUnavailable as failure:
-            self._mark_down(error_name(failure.__cause__ or failure))
+            self._mark_down(words_of_postgres_error(failure.__cause__ or failure))
 
     async def sync_clock(self) -> None:
         """Set `clock` by the database's."""

@@ -11,6 +11,7 @@ from enum import StrEnum
 import asyncpg
 
 from services.chassis.failures import Failure, StoreConflict, StoreRefused, StoreUnavailable
+from services.chassis.health import words_of_connection_error
 
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
@@ -53,6 +54,16 @@ _BY_CLASS = {
     "3F": ErrorKind.STATEMENT,
     "42": ErrorKind.STATEMENT,
 }
+# What health says of a state, or of its first two characters where it is not named itself.
+_WORDS = {
+    "25006": "takes no writes",
+    "53300": "has too many connections",
+    "57P03": "is starting or stopping",
+    "08": "the connection was closed",
+    "28": "refuses the login",
+    "3D": "has no such database",
+    "57": "has ended the session",
+}
 # With these words the driver reports a closed connection; with others, that it was called wrongly.
 _CLOSED_WORDS = ("closed", "closing", "released")
 
@@ -82,6 +93,18 @@ def failure_of(error: BaseException) -> Failure:
             return StoreUnavailable("the database does not answer")
         case _:
             return StoreUnavailable("the database cannot do this now")
+
+
+def words_of_postgres_error(error: BaseException) -> str:
+    """Return in words why the database is down; the error's message may contain values."""
+    if isinstance(error, asyncpg.PostgresError):
+        state = str(error.sqlstate or "")
+        return _WORDS.get(state) or _WORDS.get(state[:2]) or f"cannot do this now (SQLSTATE {state})"
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return "no server takes writes"
+    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
+        return "the connection was closed"
+    return words_of_connection_error(error)
 
 
 def error_name(error: BaseException) -> str:

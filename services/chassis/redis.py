@@ -5,10 +5,12 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 
 import structlog
+from redis import exceptions
 from redis.asyncio import Redis
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import RedisClusterException, RedisError
 
-from services.chassis.health import Dependency
+from services.chassis.health import Dependency, words_of_connection_error
 from services.chassis.loops import Loop, looping
 from services.chassis.redis_clients import RedisConnector, close_redis
 from services.chassis.settings import RedisSettings
@@ -16,6 +18,28 @@ from services.chassis.settings import RedisSettings
 log = structlog.get_logger()
 
 _PROBE_EVERY = timedelta(seconds=1)
+
+
+# The first that an error is an instance of.
+_WORDS = {
+    exceptions.TimeoutError: "does not answer in time",
+    exceptions.AuthenticationError: "refuses the login",
+    exceptions.BusyLoadingError: "is starting",
+    MasterNotFoundError: "no sentinel names a primary",
+    exceptions.ConnectionError: "is not reached",
+    exceptions.NoPermissionError: "refuses a command to this user",
+    exceptions.ReadOnlyError: "takes no writes",
+    exceptions.OutOfMemoryError: "is full",
+    exceptions.ClusterError: "the cluster is not whole",
+    RedisClusterException: "the cluster is not reached",
+    RedisError: "cannot do this now",
+}
+
+
+def words_of_redis_error(error: BaseException) -> str:
+    """Return in words why Redis is down."""
+    words = (words for kind, words in _WORDS.items() if isinstance(error, kind))
+    return next(words, None) or words_of_connection_error(error)
 
 
 class RedisUnavailableError(Exception):
@@ -42,7 +66,7 @@ class RedisClient:
             yield self.client
         except (RedisError, RedisClusterException, OSError) as error:
             if self._dependency is not None:
-                self._dependency.down(type(error).__name__)
+                self._dependency.down(words_of_redis_error(error))
             raise RedisUnavailableError(type(error).__name__) from error
         if self._dependency is not None:
             self._dependency.up()

@@ -30,7 +30,9 @@ BROKER_ABSENT = frozenset({ALL_BROKERS_DOWN, TRANSPORT, RESOLVE, TIMED_OUT})
 
 def absence_of(error: KafkaError) -> str:
     """Return in words why Kafka is down."""
-    return "no broker answers" if error.code() in BROKER_ABSENT | {MSG_TIMED_OUT} else str(error.name())
+    return (
+        "no broker answers" if error.code() in BROKER_ABSENT | {MSG_TIMED_OUT} else str(KafkaError(error.code()).str())
+    )
 
 
 def kafka_error_name(error: KafkaError) -> str:

@@ -1,11 +1,14 @@
 """Which errors of PostgreSQL are transient, and which are refusals of the values."""
 
+import socket
+import ssl
+
 import asyncpg
 import pytest
 from asyncpg.exceptions._base import DataError as BadArgument
 
 from services.chassis.failures import StoreConflict, StoreRefused, StoreUnavailable, is_transient
-from services.chassis.postgres_errors import ErrorKind, error_kind, error_name, failure_of
+from services.chassis.postgres_errors import ErrorKind, error_kind, error_name, failure_of, words_of_postgres_error
 
 
 def error(state: str) -> asyncpg.PostgresError:
@@ -65,3 +68,26 @@ def test_only_errors_about_the_values_are_refusals(state: str, kind: ErrorKind) 
 )
 def test_errors_of_the_driver_itself_are_classified(raised: Exception, expected: type[Exception]) -> None:
     assert type(failure_of(raised)) is expected
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (TimeoutError(), "does not answer in time"),
+        (ConnectionRefusedError(), "nothing listens at its address"),
+        (socket.gaierror(), "its host name is not found"),
+        (ssl.SSLCertVerificationError(), "its certificate is not trusted"),
+        (ssl.SSLError(), "TLS with it fails"),
+        (ConnectionResetError(), "the connection was closed"),
+        (OSError(), "is not reached"),
+        (error("28P01"), "refuses the login"),
+        (error("57P03"), "is starting or stopping"),
+        (error("57P01"), "has ended the session"),
+        (error("25006"), "takes no writes"),
+        (error("53100"), "cannot do this now (SQLSTATE 53100)"),
+        (asyncpg.TargetServerAttributeNotMatched("secret"), "no server takes writes"),
+        (asyncpg.InterfaceError("secret"), "the connection was closed"),
+    ],
+)
+def test_health_says_in_words_why_the_database_is_down(raised: Exception, words: str) -> None:
+    assert words_of_postgres_error(raised) == words

@@ -2,7 +2,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import exceptions
+from redis.asyncio.sentinel import MasterNotFoundError
 
+from services.chassis.redis import words_of_redis_error
 from services.chassis.redis_clients import RedisConnector
 from services.chassis.settings import RedisSettings, Secret, load_settings
 
@@ -66,3 +69,24 @@ def test_a_changed_password_or_certificate_is_noticed_once(tmp_path: Path) -> No
         assert [connector.has_changed(), connector.has_changed()] == [True, False]
     ca.unlink()
     assert not connector.has_changed()
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (exceptions.TimeoutError(), "does not answer in time"),
+        (exceptions.AuthenticationError(), "refuses the login"),
+        (exceptions.BusyLoadingError(), "is starting"),
+        (MasterNotFoundError(), "no sentinel names a primary"),
+        (exceptions.ConnectionError("secret"), "is not reached"),
+        (exceptions.NoPermissionError(), "refuses a command to this user"),
+        (exceptions.ReadOnlyError(), "takes no writes"),
+        (exceptions.OutOfMemoryError(), "is full"),
+        (exceptions.ClusterDownError("secret"), "the cluster is not whole"),
+        (exceptions.RedisClusterException("secret"), "the cluster is not reached"),
+        (exceptions.ResponseError("secret"), "cannot do this now"),
+        (ConnectionRefusedError(), "nothing listens at its address"),
+    ],
+)
+def test_health_says_in_words_why_redis_is_down(raised: Exception, words: str) -> None:
+    assert words_of_redis_error(raised) == words
