@@ -21,7 +21,7 @@ from stack.first_key import create_first_key
 from stack.secure_files import SecureFiles
 from stack.servers import Addresses
 from stack.testing import isolated_wiring, temporary_system
-from tests.e2e.test_secure import SecureSystem
+from tests.e2e.secure_world import SecureSystem
 from tests.e2e.world import wait_until
 from tests.tenant_walk import CREATING, NEEDED, RULE, names_one, request_of, rest_call, shown
 

@@ -1,12 +1,21 @@
 """Fixtures of the chassis' integration tests."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from services.chassis.settings import KafkaSettings
+from services.chassis import telemetry
+from services.chassis.grpc_client import channel
+from services.chassis.grpc_server import grpc_server
+from services.chassis.health import Health
+from services.chassis.settings import KafkaSettings, ProcessSettings
+from tests.fakes.guards import OpenGuard
+from tests.integration.chassis.pings import Pings
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,3 +38,33 @@ def eventually() -> Callable[..., object]:
                 await asyncio.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    with telemetry.telemetry("test", "i", "", processors=[SimpleSpanProcessor(exporter)]):
+        yield exporter
+
+
+@pytest.fixture
+def process() -> ProcessSettings:
+    return ProcessSettings(listen="127.0.0.1:0", admin_listen="127.0.0.1:0", drain=timedelta(seconds=4))
+
+
+@pytest.fixture
+def pings() -> Pings:
+    return Pings()
+
+
+@pytest.fixture
+async def client(
+    spans: InMemorySpanExporter,  # noqa: ARG001  (opened before the server)
+    process: ProcessSettings,
+    pings: Pings,
+) -> AsyncIterator[Any]:
+    async with (
+        grpc_server(process, [pings.mount()], Health("test"), OpenGuard(), ["a.B", "c.D"]) as server,
+        channel(f"127.0.0.1:{server.port}") as opened,
+    ):
+        yield opened

@@ -1,19 +1,15 @@
-"""OnCallService on a store in memory: changes, refusals, and who is on call."""
+"""Changes of people, schedules and policies by OnCallService, on a store in memory."""
 
 from collections.abc import Awaitable
-from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.json_format import ParseDict
 
-from services.chassis.failures import Failure, InvalidRequest
+from services.chassis.failures import Failure
 from services.chassis.request_ids import RequestIdReused
 from services.contract.timestamps import duration_of, timestamp_of
-from services.manager.adapters.tenant_caches import OnCallCache
-from services.manager.core.on_call_records import MAX_OVERRIDES, OnCallKind, OnCallSnapshot
+from services.manager.core.on_call_records import OnCallKind
 from services.manager.ports.feeds import NotifierReceivers
 from services.manager.rpc.failures import (
     EtagMismatch,
@@ -24,86 +20,21 @@ from services.manager.rpc.failures import (
     StillInUse,
     TooManyOnCall,
 )
-from services.manager.rpc.on_call import OnCallRpc
-from services.manager.rpc.on_call_commands import OnCallCommands
-from tests.fakes.clock import FakeClock
-from tests.fakes.manager import MemoryStore
-from tests.fakes.manager_readers import MemoryOnCallReader
-from tests.fakes.on_call import a_person, a_policy, a_schedule, a_snapshot, an_override, full_policy, full_schedule
-from tests.fakes.routing import FakeReceivers, a_stored_tree, a_tree
+from tests.fakes.on_call import a_person, a_policy, a_schedule, a_snapshot, full_policy, full_schedule
+from tests.fakes.routing import a_stored_tree, a_tree
 from tests.fakes.transitions import NOW
+from tests.unit.manager.on_call_world import FILE, World, refused
 from tocsin.oncall.v1 import on_call_service_pb2 as pb
-from tocsin.oncall.v1.schedule_pb2 import Person, Schedule, ScheduleLayer, ScheduleOverride, WeeklyHours
+from tocsin.oncall.v1.schedule_pb2 import Person, Schedule, ScheduleLayer, WeeklyHours
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 REQUEST_ID = "6f0c8a52-9e0b-4d3c-9a53-0d5e8f1b7c41"
 HOUR = timedelta(hours=1)
-FILE: dict[str, Any] = {
-    "people": [
-        {"name": "ann", "displayName": "Ann", "receivers": ["ann-pager", "mail"], "timeZone": "Europe/Berlin"},
-        {"name": "ben", "receivers": ["ben-pager"]},
-    ],
-    "schedules": [
-        {
-            "name": "payments",
-            "timeZone": "Europe/Berlin",
-            "layers": [
-                {"name": "week", "people": ["ann", "ben"], "rotation": "WEEKLY", "startTime": "2025-12-29T09:00:00"},
-                {
-                    "name": "nights",
-                    "people": ["ben"],
-                    "rotation": "CUSTOM",
-                    "turnLength": "43200s",
-                    "startTime": "2026-01-01T00:00",
-                    "endTime": "2026-02-01T00:00:00",
-                    "hours": [{"weekdays": ["FRIDAY", "MONDAY"], "start": "22:00", "end": "24:00"}],
-                },
-            ],
-        }
-    ],
-    "policies": [
-        {
-            "name": "urgent",
-            "steps": [
-                {"schedules": ["payments"], "minSeverity": "HIGH", "hours": [{"start": "09:00", "end": "17:00"}]},
-                {"delay": "300s", "people": ["ann"], "untilAcknowledged": True},
-            ],
-            "fallbackReceivers": ["duty"],
-        }
-    ],
-}
-
-
-class World:
-    """The service, and what it is served from."""
-
-    def __init__(self) -> None:
-        self.store = MemoryStore()
-        self.clock = FakeClock(NOW)
-        self.receivers = FakeReceivers("ann-pager", "mail", "ben-pager", "duty", "x")
-        self.ids = iter(f"override-{n}" for n in range(9))
-        self.cache = OnCallCache(MemoryOnCallReader(self.store))
-        commands = OnCallCommands(self.store, self.clock, lambda: next(self.ids), self.cache, self.receivers)
-        self.rpc = OnCallRpc(commands, self.cache, self.clock)
-
-    async def apply(self, **changed: Any) -> pb.ApplyOnCallResponse:
-        return await self.rpc.ApplyOnCall(ParseDict(changed or FILE, pb.ApplyOnCallRequest()), None)
-
-    @property
-    def stored(self) -> OnCallSnapshot:
-        return self.store.tables.on_call
 
 
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-async def refused(call: Awaitable[object]) -> list[str]:
-    """Return the fields that a refusal names."""
-    with pytest.raises(InvalidRequest) as found:
-        await call
-    return [violation.field for violation in found.value.violations]
 
 
 async def test_all_are_applied_at_once_and_come_back_as_they_were_given(world: World) -> None:
@@ -321,94 +252,3 @@ async def test_lists_have_pages_and_prefixes(world: World) -> None:
     )
     assert [each.name for each in (*first.people, *second.people)] == ["ann", "anton"]
     assert second.next_page_token == ""
-
-
-def override_request(**changed: Any) -> pb.CreateOverrideRequest:
-    values: dict[str, Any] = {"person": "ben", "end_time": timestamp_of(NOW + HOUR)}
-    return pb.CreateOverrideRequest(schedule="payments", override=ScheduleOverride(**values | changed))
-
-
-async def on_call(world: World, at: datetime = NOW) -> str:
-    request = pb.GetOnCallRequest(schedule="payments", time=timestamp_of(at))
-    return (await world.rpc.GetOnCall(request, None)).shift.person
-
-
-async def test_an_override_is_created_listed_and_deleted(world: World) -> None:
-    await world.apply()
-    assert await on_call(world) == "ann"
-    request = override_request(actor="dora")
-    request.request_id = REQUEST_ID
-    created = (await world.rpc.CreateOverride(request, None)).override
-    assert (await world.rpc.CreateOverride(request, None)).override == created
-    assert (created.schedule, created.start_time, created.actor) == ("payments", timestamp_of(NOW), "dora")
-    assert (await on_call(world), await on_call(world, NOW + HOUR)) == ("ben", "ann")
-    earlier = await world.rpc.CreateOverride(override_request(start_time=timestamp_of(NOW - HOUR)), None)
-    listed = await world.rpc.ListOverrides(pb.ListOverridesRequest(schedule="payments"), None)
-    assert [each.id for each in listed.overrides] == [earlier.override.id, created.id]
-    await world.rpc.DeleteOverride(pb.DeleteOverrideRequest(schedule="payments", id=created.id), None)
-    await world.rpc.DeleteOverride(pb.DeleteOverrideRequest(schedule="payments", id=earlier.override.id), None)
-    assert await on_call(world) == "ann"
-
-
-async def test_an_override_that_is_wrong_is_refused(world: World) -> None:
-    await world.apply()
-    empty = pb.CreateOverrideRequest(schedule="payments")
-    assert await refused(world.rpc.CreateOverride(empty, None)) == ["person", "endTime"]
-    assert await refused(world.rpc.CreateOverride(override_request(end_time=timestamp_of(NOW)), None)) == ["endTime"]
-    assert await refused(world.rpc.CreateOverride(override_request(person="zoe"), None)) == ["person"]
-    assert await refused(world.rpc.CreateOverride(override_request(actor="x" * 257), None)) == ["actor"]
-    checking = override_request()
-    checking.validate_only = True
-    assert (await world.rpc.CreateOverride(checking, None)).override.id == ""
-    assert world.stored.overrides == ()
-    full = tuple(an_override(f"o{n}") for n in range(MAX_OVERRIDES))
-    world.store.tables.on_call = a_snapshot(a_person(), a_person("ben"), a_schedule(), overrides=full)
-    with pytest.raises(TooManyOnCall):
-        await world.rpc.CreateOverride(override_request(), None)
-
-
-async def test_who_is_on_call_is_said_of_one_schedule_and_of_all(world: World) -> None:
-    await world.apply()
-    # The week of Ann, whose Friday evening is Ben's.
-    answer = await world.rpc.GetOnCall(pb.GetOnCallRequest(schedule="payments"), None)
-    assert (answer.shift.person, answer.shift.layer, answer.shift.is_override) == ("ann", "week", False)
-    assert list(answer.person.receivers) == ["ann-pager", "mail"]
-    assert (answer.next_shift.person, answer.next_shift.layer) == ("ben", "nights")
-    assert answer.next_shift.start_time == answer.shift.end_time
-    future = a_schedule("future", layers=())
-    changed = a_snapshot(a_person(), a_person("ben"), a_schedule(), future)
-    world.store.tables.on_call = replace(changed, revision=2)
-    nobody = await world.rpc.GetOnCall(pb.GetOnCallRequest(schedule="future"), None)
-    assert [nobody.HasField(field) for field in ("shift", "person", "next_shift")] == [False] * 3
-    first = await world.rpc.ListOnCall(pb.ListOnCallRequest(page_size=1), None)
-    second = await world.rpc.ListOnCall(pb.ListOnCallRequest(page_size=1, page_token=first.next_page_token), None)
-    assert [(each.schedule, each.shift.person) for each in (*first.schedules, *second.schedules)] == [
-        ("future", ""),
-        ("payments", "ann"),
-    ]
-    far = pb.GetOnCallRequest(schedule="payments", time=timestamp_of(NOW + timedelta(days=367)))
-    assert await refused(world.rpc.GetOnCall(far, None)) == ["time"]
-
-
-async def test_shifts_are_those_of_the_next_days(world: World) -> None:
-    await world.apply()
-    request = pb.ListShiftsRequest(schedule="payments", start_time=timestamp_of(NOW), days=4)
-    found = (await world.rpc.ListShifts(request, None)).shifts
-    assert [(each.person, each.layer) for each in found] == [
-        ("ann", "week"),
-        ("ben", "nights"),
-        ("ann", "week"),
-        ("ben", "week"),
-    ]
-    assert len((await world.rpc.ListShifts(pb.ListShiftsRequest(schedule="payments"), None)).shifts) > len(found)
-    assert await refused(world.rpc.ListShifts(pb.ListShiftsRequest(schedule="payments", days=32), None)) == ["days"]
-
-
-async def test_a_calendar_has_the_shifts_of_everybody_or_of_one_person(world: World) -> None:
-    await world.apply()
-    whole = (await world.rpc.GetCalendar(pb.GetCalendarRequest(schedule="payments"), None)).calendar
-    assert whole.content_type == "text/calendar; charset=utf-8"
-    assert b"SUMMARY:Ann on call: payments\r\n" in whole.data
-    assert b"SUMMARY:ben on call: payments\r\n" in whole.data
-    one = (await world.rpc.GetCalendar(pb.GetCalendarRequest(schedule="payments", person="ben"), None)).calendar
-    assert b"Ann" not in one.data
