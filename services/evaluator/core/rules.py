@@ -4,7 +4,7 @@ import functools
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from services.domain.fingerprint import digest
 from services.domain.tenants import SOLE_TENANT
@@ -81,6 +81,13 @@ class CompiledRule:
         return self.rule.id, self.rule.selection_revision
 
 
+class RulePlace(NamedTuple):
+    """Among the rules of a revision: the number of a rule's tenant, and of its bucketing, each from 0."""
+
+    tenant: int
+    bucketing: int
+
+
 # Without slots: a cached property needs a place.
 @dataclass(frozen=True, kw_only=True)
 class RuleSet:
@@ -120,6 +127,24 @@ class RuleSet:
     def selections(self) -> frozenset[SelectionKey]:
         """What its rules select."""
         return frozenset(compiled.selection_key for compiled in self.rules.values())
+
+    @functools.cached_property
+    def total_rules(self) -> frozenset[str]:
+        """The ids of the rules that need totals."""
+        return frozenset(compiled.rule.id for readers in self.total_readers.values() for compiled in readers)
+
+    @functools.cached_property
+    def places(self) -> Mapping[str, RulePlace]:
+        """The place of each rule, by its id."""
+        tenants: dict[str, int] = {}
+        bucketings: dict[str, int] = {}
+        return {
+            rule_id: RulePlace(
+                tenants.setdefault(compiled.rule.tenant, len(tenants)),
+                bucketings.setdefault(compiled.bucketing_id, len(bucketings)),
+            )
+            for rule_id, compiled in self.rules.items()
+        }
 
     @functools.cached_property
     def total_selections(self) -> frozenset[SelectionKey]:

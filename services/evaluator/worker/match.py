@@ -134,8 +134,7 @@ class MatchWorker(StageWorker):
         if rows is not None:
             pause_s = pause_seconds(interval_s=self._interval_s, work_s=self._work_s, rows=rows)
             self._flush_at, self._work_s = self._clock.monotonic() + pause_s, 0.0
-            tenants = len(self._rules_in_use.tenants) if self._rules_in_use else 0
-            self._early_pause_s = early_pause_seconds(interval_s=self._interval_s, tenants=tenants, rows=rows)
+            self._early_pause_s = early_pause_seconds(interval_s=self._interval_s, rows=rows)
             self._early_flush_at = self._clock.monotonic() + self._early_pause_s
         if self._clock.monotonic() >= self._commit_at:
             await self._commit()
@@ -283,9 +282,9 @@ class MatchWorker(StageWorker):
         self._logged_expressions |= events.keys()
 
     async def _flush_early(self) -> None:
-        """Send the changed rows of tenants with few of them, before the others and while those wait; commit nothing."""
+        """Send changed rows that cost little, before the others and while those wait; commit nothing."""
         self._early_flush_at = self._clock.monotonic() + self._early_pause_s
-        if self._rules_in_use is None or len(self._rules_in_use.tenants) == 1:
+        if self._rules_in_use is None or len(self._rules_in_use.rules) == 1:
             return
         batches = flush_early(
             self._sources.values(),

@@ -1,7 +1,7 @@
 """Both stages in memory, with everything that can go wrong between them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
@@ -16,7 +16,8 @@ from services.evaluator.adapters.window_partials_sink import encode_bounded
 from services.evaluator.adapters.window_partials_wire import decode_batch
 from services.evaluator.adapters.window_state import decode_state, encode_state
 from services.evaluator.core.match.aggregation import begin_again, match_again, match_events
-from services.evaluator.core.match.blocks import SourcePartition, batches_of, flush_sources
+from services.evaluator.core.match.blocks import SourcePartition, flush_sources
+from services.evaluator.core.match.early_flush import changed_rows, flush_units
 from services.evaluator.core.records import SECOND_NS, Group, Transition, TransitionState
 from services.evaluator.core.rules import RuleSet
 from services.evaluator.core.window import judging
@@ -193,23 +194,19 @@ class Pipeline:
         )
         return [(output, value) for output, batch in flushed for value in encode_bounded(batch, max_bytes=1)]
 
-    def flush_early(self, matcher: Matcher, groups: Collection[Group]) -> None:
-        """Write what is new of some groups before the rest, as an early flush does it for tenants."""
-        flushed = []
-        for source in matcher.sources.values():
-            slots = source.blocks[-1].rows.changed()[0]
-            rows = source.blocks[-1].rows.take(slots)
-            chosen = slots[np.isin(rows.group, [index for index, each in enumerate(rows.groups) if each in groups])]
-            if len(chosen) and source.may_flush_early:
-                revision = self.rules.revision
-                flushed.append(
-                    source.flush_early(
-                        chosen, outputs=self.outputs, source_partitions=self.inputs, rules_revision=revision
-                    )
-                )
-        if flushed:
-            for output, batch in enumerate(batches_of(flushed, self.outputs, continues=False)):
-                self.partials[output] += encode_bounded(batch, max_bytes=1)
+    def flush_early(self, matcher: Matcher, random: Random) -> None:
+        """Write what is new of some units before the rest, as an early flush does."""
+        changed = [changed_rows(source, self.rules) for source in matcher.sources.values()]
+        is_early = np.array([random.random() < 0.5 for each in changed for _ in each.tenant])
+        flushed = flush_units(
+            changed,
+            is_early,
+            outputs=self.outputs,
+            source_partitions=self.inputs,
+            rules_revision=self.rules.revision,
+        )
+        for output, batch in flushed:
+            self.partials[output] += encode_bounded(batch, max_bytes=1)
 
     def window(self, output: int) -> Window:
         offset, metadata = self.window_offsets.get(output, (0, ""))
@@ -284,7 +281,7 @@ class Chaos:
             case "flush":
                 pipeline.flush(matcher)
             case "flush early":
-                pipeline.flush_early(matcher, random.choices([("a",), ("b",), ("c",)], k=2))
+                pipeline.flush_early(matcher, random)
             case "judge":
                 pipeline.judge(output, window, random.randint(1, 6))
             case "commit":

@@ -1,7 +1,8 @@
-"""Early flushes: the rows of tenants with few of them go first, and nothing else changes."""
+"""Early flushes: rows that cost little go first, and nothing else changes."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from services.chassis.kafka import Record
@@ -10,19 +11,20 @@ from services.evaluator.core import records
 from services.evaluator.core.match import early_flush
 from services.evaluator.core.match.aggregation import match_events
 from services.evaluator.core.match.blocks import SourcePartition, flush_sources
-from services.evaluator.core.match.early_flush import early_tenants, flush_early
+from services.evaluator.core.match.early_flush import early_units, flush_early
 from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.rules import RuleSet
 from tests.unit.evaluator.pipeline import START, Event, rule
 from tests.unit.evaluator.rows import to_rows
 from tocsin.logs.v1.log_event_pb2 import LogBatch
 
+_ONE_SERVICE = 'service == "many-3"'
 RULES = RuleSet.of(7, [replace(rule(each, "rate > threshold"), tenant=each) for each in ("many", "few")])
 
 
 @pytest.fixture(autouse=True)
 def _few_rows_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(early_flush, "MANY_ROWS", 10)
+    monkeypatch.setattr(early_flush, "MANY_ROWS_SECONDS", 10 * 4e-6)
 
 
 def counted(rules: RuleSet = RULES, few: int = 1) -> SourcePartition:
@@ -102,20 +104,65 @@ def test_rows_whose_rules_are_gone_wait() -> None:
     assert early(source, RuleSet.of(8, [RULES.rules["many"].rule])) == []
 
 
+def of_one_tenant(condition: str) -> RuleSet:
+    """Return a rule that selects all events, and one that selects those of one service."""
+    return RuleSet.of(
+        7, [replace(rule(each, condition), filter=text) for each, text in (("all", "true"), ("one", _ONE_SERVICE))]
+    )
+
+
+def fetched(rules: RuleSet) -> SourcePartition:
+    """Return a source with a record of twenty services."""
+    source = SourcePartition.at(0, 0)
+    value = LogBatch(events=[Event(1.0, f"many-{each}").message() for each in range(20)]).SerializeToString()
+    record = Record("log-events", 0, 0, None, value, (), START * 1000 + 5000)
+    match_events(LogDecoder().decode([record])[0], rules, {0: source})
+    return source
+
+
+def rule_ids(flushed: list[tuple[int, PartialBatch]]) -> list[str]:
+    return sorted({row.key.rule_id for _, batch in flushed for row in to_rows(batch.rows) if row.key.group})
+
+
+def test_the_rows_of_a_rule_that_selects_little_go_before_those_of_one_that_selects_all() -> None:
+    rules = of_one_tenant("count > threshold")
+    source = fetched(rules)
+    assert rule_ids(early(source, rules)) == ["one"]
+    assert rule_ids(in_full(source)) == ["all"]
+
+
+def test_rules_that_are_judged_by_the_same_totals_go_together() -> None:
+    rules = of_one_tenant("rate > threshold")
+    assert early(fetched(rules), rules) == []
+
+
+def test_rows_of_many_rules_count_as_often_as_they_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early_flush, "MANY_ROWS_SECONDS", 0.003)
+    alike = [rule(f"all-{number}", "count > threshold") for number in range(100)]
+    rules = RuleSet.of(7, [*alike, replace(rule("one", "count > threshold"), filter=_ONE_SERVICE)])
+    assert rule_ids(early(fetched(rules), rules)) == ["one"]
+
+
+A, B, C = 0, 1, 2
+NOT_READ = (early_flush.NOBODY, 1.0)
+
+
 @pytest.mark.parametrize(
-    ("rows", "first"),
+    ("units", "first"),
     [
-        ({"a": 3, "b": 100}, {"a"}),
-        ({"a": 3, "b": 4, "c": 100}, {"a", "b"}),
-        # Together they are too many beside the others.
-        ({"a": 12, "b": 13, "c": 100}, {"a"}),
-        # Too few rows wait for them.
-        ({"a": 1, "b": 9}, set[str]()),
-        ({"a": 100}, set[str]()),
-        # Nobody's rows always wait.
-        ({"": 1, "a": 2, "b": 100}, {"a"}),
-        ({}, set[str]()),
+        pytest.param([(A, 3.0), (B, 100.0)], [0], id="a tenant with few rows"),
+        pytest.param([(A, 3.0), (B, 4.0), (C, 100.0)], [0, 1], id="two tenants with few rows"),
+        pytest.param([(A, 12.0), (B, 13.0), (C, 100.0)], [0], id="together they are too many beside the others"),
+        pytest.param([(A, 1.0), (B, 9.0)], [], id="too few rows wait for them"),
+        pytest.param([(A, 100.0)], [], id="nothing else waits"),
+        pytest.param([(A, 3.0), (A, 100.0)], [0], id="of one tenant those that are few"),
+        pytest.param([(A, 2.0), (A, 100.0), (B, 19.0)], [2], id="a tenant with few rows before part of another's"),
+        pytest.param([(A, 100.0), (A, 2.0), (B, 3.0)], [1, 2], id="then part of another's"),
+        pytest.param([NOT_READ, (A, 2.0), (B, 100.0)], [1], id="nobody's rows always wait"),
+        pytest.param([NOT_READ], [], id="nobody's alone"),
+        pytest.param([], [], id="nothing"),
     ],
 )
-def test_tenants_with_the_fewest_rows_go_first_as_far_as_it_is_worth_it(rows: dict[str, int], first: set[str]) -> None:
-    assert early_tenants(rows) == first
+def test_the_cheapest_rows_go_first_as_far_as_it_is_worth_it(units: list[tuple[int, float]], first: list[int]) -> None:
+    tenant, cost_s = (np.array([each[place] for each in units], dtype=kind) for place, kind in ((0, int), (1, float)))
+    assert np.flatnonzero(early_units(tenant, cost_s * 4e-6)).tolist() == first

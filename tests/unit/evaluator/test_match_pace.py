@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from math import inf
 
 import pytest
 
@@ -76,7 +77,7 @@ async def test_the_pause_is_longer_where_matching_waits_for_a_processor(
         pytest.param(0.02, FlushedRows(10, 10), 0.08, id="some work"),
         pytest.param(0.1, FlushedRows(10, 10), 0.1, id="much work"),
         pytest.param(0.001, FlushedRows(50_000, 50_000), 0.2, id="many rows"),
-        pytest.param(0.001, FlushedRows(1000, 250_000), 0.1285, id="rows of many rules each"),
+        pytest.param(0.001, FlushedRows(1000, 250_000), 0.3775, id="rows of many rules each"),
         pytest.param(0.1, FlushedRows(500_000, 500_000), 1.0, id="at most a second"),
     ],
 )
@@ -166,13 +167,15 @@ async def test_rows_of_a_tenant_with_few_of_them_do_not_wait_for_the_pause_after
 
 
 @pytest.mark.parametrize(
-    ("tenants", "written", "pause_s"), [(2, 1000, 0.05), (2, 999, float("inf")), (1, 1000, float("inf"))]
+    ("rows", "pause_s"),
+    [
+        pytest.param(FlushedRows(1000, 1000), 0.05, id="many rows"),
+        pytest.param(FlushedRows(999, 999), inf, id="few rows"),
+        pytest.param(FlushedRows(10, 8000), 0.05, id="few rows of many rules"),
+    ],
 )
-def test_no_rows_go_first_in_the_pause_after_few_rows_or_of_one_tenant(
-    tenants: int, written: int, pause_s: float
-) -> None:
-    rows = FlushedRows(written, written)
-    assert early_pause_seconds(interval_s=0.1, tenants=tenants, rows=rows) == pause_s
+def test_no_rows_go_first_in_the_pause_after_few_rows(rows: FlushedRows, pause_s: float) -> None:
+    assert early_pause_seconds(interval_s=0.1, rows=rows) == pause_s
 
 
 async def test_a_failed_early_flush_begins_again() -> None:

@@ -1,82 +1,107 @@
-"""Early flushes: the rows of tenants with few of them do not wait until those of a tenant with many are written.
+"""Early flushes: few rows do not wait until many others are written and judged.
 
 A flush of 10,000 rows takes 50 ms and more until it is judged, and is followed by a longer pause. So before it, and in
-the pause, the rows of tenants that have few changed ones are written alone, in a flush with the progress of its blocks.
+the pause, changed rows that cost little are written alone, in a flush with the progress of their blocks: first those of
+the tenants whose rows cost least in all, so that nobody comes first by having many rules with few rows each.
 
-Why it is exact: rows replace, and each is a function of its block's records, whichever flush it comes with. An early
-flush takes part in the sequence of flushes, so a reader notices when one is missing. It does not move event time: the
-rows of the other tenants, which belong to that time, are not written yet. It does not count as sent for a new owner. It
-writes nothing of a block that is complete, because what is not written of that must come before the next block.
+Why it is exact: rows replace, and each is a function of its block's records, whichever flush it comes with. All that a
+rule has counted in a block goes together, and with the totals that it is judged by. An early flush takes part in the
+sequence of flushes, so a reader notices when one is missing. It does not move event time: the other rows, which belong
+to that time, are not written yet. It does not count as sent for a new owner. It writes nothing of a block that is
+complete, because what is not written of that must come before the next block.
 """
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.blocks import FlushedBlock, SourcePartition, batches_of
-from services.evaluator.core.match.events import Ints
-from services.evaluator.core.match.pacing import MANY_ROWS
+from services.evaluator.core.match.events import Floats, Ints, RowMask
+from services.evaluator.core.match.pacing import MANY_ROWS_SECONDS, rows_seconds
 from services.evaluator.core.partial_rows import PartialBatch
-from services.evaluator.core.rules import RuleSet
+from services.evaluator.core.rules import RulePlace, RuleSet
 
-# The rows of an early flush together are at most this share of the others.
+# The rows of an early flush together cost at most this share of the others.
 _MAX_SHARE: Final = 0.2
+# In place of the tenant of rows that no rule reads: they always wait.
+NOBODY: Final = -1
+_NO_PLACE: Final = RulePlace(tenant=NOBODY, bucketing=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ChangedRows:
+    """The rows of a source's current block that changed, in units that go together."""
+
+    source: SourcePartition
+    # Of each row its slot and its unit.
+    slots: Ints
+    unit: Ints
+    # Of each unit whose rules read it, and what its rows cost, in seconds.
+    tenant: Ints
+    cost_s: Floats
 
 
 def flush_early(
-    sources: Collection[SourcePartition], rules: RuleSet, *, outputs: int, source_partitions: int
+    sources: Iterable[SourcePartition], rules: RuleSet, *, outputs: int, source_partitions: int
 ) -> list[tuple[int, PartialBatch]]:
-    """Return what changed of tenants with few rows, for every output partition; nothing where it is not worth it."""
-    changed = {source.partition: _rows_by_tenant(source, rules) for source in sources}
-    early = early_tenants(_counts(changed.values()))
+    """Return changed rows that cost little, for every output partition; nothing where it is not worth it."""
+    changed = [changed_rows(source, rules) for source in sources]
+    if sum(float(each.cost_s.sum()) for each in changed) < MANY_ROWS_SECONDS:
+        return []
+    is_early = early_units(
+        np.concatenate([each.tenant for each in changed]), np.concatenate([each.cost_s for each in changed])
+    )
+    return flush_units(
+        changed, is_early, outputs=outputs, source_partitions=source_partitions, rules_revision=rules.revision
+    )
+
+
+def flush_units(
+    changed: Sequence[ChangedRows], is_early: RowMask, *, outputs: int, source_partitions: int, rules_revision: int
+) -> list[tuple[int, PartialBatch]]:
+    """Return the rows of these units, in the order of `changed`, from sources where some may go early."""
+    ends = np.cumsum([len(each.tenant) for each in changed])
     flushed: list[FlushedBlock] = []
-    for source in sources if early else ():
-        slots = [rows for tenant, rows in changed[source.partition].items() if tenant in early]
-        if slots and source.may_flush_early:
+    for each, own in zip(changed, np.split(is_early, ends[:-1]), strict=True):
+        slots = each.slots[own[each.unit]]
+        if len(slots) and each.source.may_flush_early:
             flushed.append(
-                source.flush_early(
-                    np.concatenate(slots),
-                    outputs=outputs,
-                    source_partitions=source_partitions,
-                    rules_revision=rules.revision,
+                each.source.flush_early(
+                    slots, outputs=outputs, source_partitions=source_partitions, rules_revision=rules_revision
                 )
             )
     return list(enumerate(batches_of(flushed, outputs, continues=False))) if flushed else []
 
 
-def early_tenants(rows: Mapping[str, int]) -> frozenset[str]:
-    """Return the tenants whose rows go first, given how many changed rows each has; "" stands for nobody."""
-    later, early, early_rows = sum(rows.values()), set[str](), 0
-    for tenant in sorted(filter(None, rows), key=lambda each: rows[each]):
-        early_rows += rows[tenant]
-        later -= rows[tenant]
-        if later < MANY_ROWS or early_rows > _MAX_SHARE * later:
-            break
-        early.add(tenant)
-    return frozenset(early)
+def early_units(tenant: Ints, cost_s: Floats) -> RowMask:
+    """Mark the units that go first: the cheapest, as long as many rows are left that would hold them up."""
+    somebodys = np.flatnonzero(tenant != NOBODY)
+    of_tenants = np.bincount(tenant[somebodys], weights=cost_s[somebodys])
+    order = somebodys[np.lexsort([cost_s[somebodys], of_tenants[tenant[somebodys]]])]
+    early_s = np.cumsum(cost_s[order])
+    later_s = cost_s.sum() - early_s
+    is_worth_it = (later_s >= MANY_ROWS_SECONDS) & (early_s <= _MAX_SHARE * later_s)
+    is_early = np.zeros(len(tenant), dtype=np.bool_)
+    is_early[order[np.logical_and.accumulate(is_worth_it)]] = True
+    return is_early
 
 
-def _counts(changed: Iterable[Mapping[str, Ints]]) -> Mapping[str, int]:
-    counts: Counter[str] = Counter()
-    for of_source in changed:
-        counts.update({tenant: len(slots) for tenant, slots in of_source.items()})
-    return counts
-
-
-def _rows_by_tenant(source: SourcePartition, rules: RuleSet) -> Mapping[str, Ints]:
-    """Return the slots of the rows of the current block that changed, by tenant; "" is nobody."""
+def changed_rows(source: SourcePartition, rules: RuleSet) -> ChangedRows:
+    """Return what changed: a class of rows is a unit, but all rules judged by the same totals are one with these."""
     slots, classes, readers = source.blocks[-1].rows.changed()
-    numbers: dict[str, int] = {}
-    number_of_class = np.zeros(len(readers), dtype=np.int64)
-    for each in distinct_integers(classes).tolist():
-        number_of_class[each] = numbers.setdefault(_tenant(readers[each], rules), len(numbers))
-    return {tenant: slots[number_of_class[classes] == number] for tenant, number in numbers.items()}
-
-
-def _tenant(readers: Iterable[str], rules: RuleSet) -> str:
-    """Return whose the rows are that these rules read, all of one tenant: rows and their totals must come together."""
-    compiled = next((rules.rules[each] for each in readers if each in rules.rules), None)
-    return "" if compiled is None else compiled.rule.tenant
+    places = [next((rules.places[each] for each in own if each in rules.places), _NO_PLACE) for own in readers]
+    unit_of_class = np.array(
+        [
+            number if rules.total_rules.isdisjoint(own) else len(readers) + place.bucketing
+            for number, (own, place) in enumerate(zip(readers, places, strict=True))
+        ],
+        dtype=np.int64,
+    )
+    tenant = np.full(len(readers) + len(rules.rules), NOBODY)
+    tenant[unit_of_class] = [place.tenant for place in places]
+    cost_s = rows_seconds(np.ones(len(readers)), np.array([*map(len, readers)], dtype=np.float64))
+    unit = unit_of_class[classes]
+    of_units = np.bincount(unit, weights=cost_s[classes], minlength=len(tenant)).astype(np.float64)
+    return ChangedRows(source=source, slots=slots, unit=unit, tenant=tenant, cost_s=of_units)
