@@ -18,10 +18,10 @@ def find_reason(name: str, lines: Sequence[str]) -> list[str]:
     return errors[-1:]
 
 
-def show_start(name: str, failure: str, lines: Sequence[str], source: str, *, most: int = 20) -> str:
+def show_start(name: str, failure: str, lines: Sequence[str], source: str, *, max_lines: int = 20) -> str:
     """Return what a person reads of a failed start: the failure, the reason, then the last lines of this start."""
     reasons = find_reason(name, lines)
-    shown = lines[-most:] or ["(none)"]
+    shown = lines[-max_lines:] or ["(none)"]
     return "\n".join([failure, *_indented(reasons), f"lines of this start in {source}:", *_indented(shown)])
 
 

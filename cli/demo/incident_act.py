@@ -162,8 +162,7 @@ def _differences(result: ActResult) -> Iterator[str]:
         yield f"the probable cause is {cause}, not {FAILED_DATABASE}"
     if result.incident["state"] != "RESOLVED":
         yield f"the incident is {result.incident['state']}"
-    told = FIRST + SECOND
-    expected = Counter((channel, kind) for channel in told for kind in ("FIRING", "ACKNOWLEDGED", "RESOLVED"))
+    expected = Counter((channel, kind) for channel in FIRST + SECOND for kind in ("FIRING", "ACKNOWLEDGED", "RESOLVED"))
     actual = Counter((one["channel"], one["kind"]) for one in result.deliveries)
     yield from (f"missing: {kind} on {channel}" for channel, kind in (expected - actual).elements())
     yield from (f"not expected: {kind} on {channel}" for channel, kind in (actual - expected).elements())

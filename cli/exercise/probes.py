@@ -91,7 +91,7 @@ def probing(edges: Sequence[RestClient]) -> Iterator[Probes]:
             sender.join()
 
 
-class Told:
+class AcceptedDeliveries:
     """What the channels accepted. Each request asks for what came since the one before: there may be thousands."""
 
     def __init__(self, sinks: RestClient) -> None:

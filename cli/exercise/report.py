@@ -53,17 +53,17 @@ class ExerciseRow:
 
 
 def exercise_rows(
-    failures: Sequence[FailedPart], probes: Sequence[Probe], told: Mapping[int, int]
+    failures: Sequence[FailedPart], probes: Sequence[Probe], deliveries: Mapping[int, int]
 ) -> list[ExerciseRow]:
     """Return what came of each failure, the time before the first one first.
 
-    `told` has by the number of each probe how often the channel was told of it. A probe that was never accepted counts
-    nowhere: whoever sent it knows.
+    `deliveries` has by the number of each probe how often the channel accepted it. A probe that ingest never accepted
+    counts nowhere: whoever sent it knows.
     """
     starts = [float("-inf"), *(failure.time for failure in failures), float("inf")]
     rows = []
     for (start, end), failure in zip(itertools.pairwise(starts), [None, *failures], strict=True):
-        counts = [told.get(probe.number, 0) for probe in probes if probe.accepted and start <= probe.sent < end]
+        counts = [deliveries.get(probe.number, 0) for probe in probes if probe.accepted and start <= probe.sent < end]
         rows.append(
             ExerciseRow(
                 part=failure.part if failure else "",

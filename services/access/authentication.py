@@ -63,7 +63,7 @@ def authenticate(call: IncomingCall, keys: Mapping[str, KeyRecord] | None, now: 
         if is_from_gateway and ROLE_HEADER in headers and NAME_HEADER in headers:
             if has_expired(text, now):
                 raise Unauthenticated("authorization: the token has expired")
-            return _told_by_gateway(headers, "token")
+            return _named_by_gateway(headers, "token")
         raise Unauthenticated("authorization: expected `Bearer` with a valid API key or token")
     if is_from_gateway and (caller := _without_credentials(headers)):
         return caller
@@ -78,7 +78,7 @@ def caller_at_gateway(headers: Mapping[str, str]) -> Caller | None:
     """Return whom Envoy's headers name, of a call that it refused; None where nobody is known."""
     try:
         if ROLE_HEADER in headers and NAME_HEADER in headers:
-            return _told_by_gateway(headers, "token")
+            return _named_by_gateway(headers, "token")
         return _without_credentials(headers)
     except Unauthenticated:
         return None
@@ -114,7 +114,7 @@ def _without_credentials(headers: Mapping[str, str]) -> Caller | None:
     if certificate := headers.get(CERTIFICATE_HEADER):
         found = _FORWARDED_ID.search(certificate)
         return _certified(found[1] if found else "")
-    return _told_by_gateway({ROLE_HEADER: headers[ROLE_HEADER]}, "anonymous") if ROLE_HEADER in headers else None
+    return _named_by_gateway({ROLE_HEADER: headers[ROLE_HEADER]}, "anonymous") if ROLE_HEADER in headers else None
 
 
 def _holder_of(text: str, keys: Mapping[str, KeyRecord] | None, now: datetime) -> Caller:
@@ -131,7 +131,7 @@ def _holder_of(text: str, keys: Mapping[str, KeyRecord] | None, now: datetime) -
     return Caller(name=key.name, role=key.role.value, tenant=key.tenant, services=key.services, kind="key", id=key.id)
 
 
-def _told_by_gateway(headers: Mapping[str, str], kind: str) -> Caller:
+def _named_by_gateway(headers: Mapping[str, str], kind: str) -> Caller:
     role = headers[ROLE_HEADER].lower()
     if role not in _CLIENT_ROLES:
         raise Unauthenticated(f"the token's role is none of {', '.join(sorted(_CLIENT_ROLES))}")

@@ -59,8 +59,8 @@ def _trim(tree: Regex, end: int) -> Regex:
             return Sequence(tuple(rest))
         case Alternatives(branches=branches):
             return Alternatives(tuple(_trim(branch, end) for branch in branches))
-        case Repetition(part=part, least=least) if least:
-            repeated = [Repetition(part, least - 1, least - 1)] if least > 1 else []
+        case Repetition(part=part, minimum=minimum) if minimum:
+            repeated = [Repetition(part, minimum - 1, minimum - 1)] if minimum > 1 else []
             last = _trim(part, end)
             return Sequence((last, *repeated) if end == 0 else (*repeated, last))
         case _:
@@ -74,9 +74,9 @@ def widen(tree: Regex) -> Regex:
             return Sequence(tuple(map(widen, parts)))
         case Alternatives(branches=branches):
             return Alternatives(tuple(map(widen, branches)))
-        case Repetition(part=part, least=least, most=most):
-            is_large = max(least, most or 0) > MAX_COUNTED
-            return Repetition(widen(part), min(least, MAX_COUNTED), None if is_large else most)
+        case Repetition(part=part, minimum=minimum, maximum=maximum):
+            is_large = max(minimum, maximum or 0) > MAX_COUNTED
+            return Repetition(widen(part), min(minimum, MAX_COUNTED), None if is_large else maximum)
         case _:
             return tree
 
@@ -98,7 +98,7 @@ def _flat(tree: Regex) -> list[Regex]:
 
 def _is_gap(part: Regex) -> bool:
     match part:
-        case Repetition(part=Characters(ranges=ranges), most=None):
+        case Repetition(part=Characters(ranges=ranges), maximum=None):
             return sum(high - low + 1 for low, high in ranges) >= _WIDE
         case _:
             return False
@@ -118,7 +118,7 @@ def _fixed_length(tree: Regex) -> int:
             return longest
         case Alternatives(branches=branches):
             return min(map(_fixed_length, branches))
-        case Repetition(part=part, least=least) if least:
+        case Repetition(part=part, minimum=minimum) if minimum:
             return _fixed_length(part)
         case _:
             return 0
@@ -134,7 +134,7 @@ def positions(tree: Regex) -> int:
         case Sequence(parts=parts) | Alternatives(branches=parts):
             return sum(map(positions, parts))
         case _:
-            return positions(tree.part) * max(tree.least, tree.most or 1)
+            return positions(tree.part) * max(tree.minimum, tree.maximum or 1)
 
 
 def tells_newline_from_nul(tree: Regex) -> bool:
@@ -154,7 +154,7 @@ def to_hyperscan(tree: Regex) -> str:
         case Alternatives(branches=branches):
             return f"(?:{'|'.join(map(to_hyperscan, branches))})"
         case _:
-            return f"(?:{to_hyperscan(tree.part)}){{{tree.least},{'' if tree.most is None else tree.most}}}"
+            return f"(?:{to_hyperscan(tree.part)}){{{tree.minimum},{'' if tree.maximum is None else tree.maximum}}}"
 
 
 def _without_newline(ranges: CodeRanges) -> CodeRanges:

@@ -49,8 +49,8 @@ class Repetition:
     """A part so many times; without end when `most` is None."""
 
     part: "Regex"
-    least: int
-    most: int | None
+    minimum: int
+    maximum: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def may_be_empty(tree: Regex, *, at_assertions: bool = True) -> bool:
         case Alternatives(branches=branches):
             return any(may_be_empty(branch, at_assertions=at_assertions) for branch in branches)
         case _:
-            return not tree.least or may_be_empty(tree.part, at_assertions=at_assertions)
+            return not tree.minimum or may_be_empty(tree.part, at_assertions=at_assertions)
 
 
 def is_ascii(tree: Regex) -> bool:

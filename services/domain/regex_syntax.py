@@ -152,10 +152,10 @@ def _read_bounds(reader: _Reader) -> tuple[int, int | None] | None:
     if sign != "{":
         return None
     reader.next()
-    least, comma, most = reader.until("}").partition(",")
-    if not (_is_number(least) and (not most or _is_number(most))):
+    minimum, comma, maximum = reader.until("}").partition(",")
+    if not (_is_number(minimum) and (not maximum or _is_number(maximum))):
         raise UnsupportedError("a brace that is no repetition")
-    return int(least), (int(most) if most else None) if comma else int(least)
+    return int(minimum), (int(maximum) if maximum else None) if comma else int(minimum)
 
 
 def _is_number(text: str) -> bool:

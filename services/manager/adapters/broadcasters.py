@@ -92,7 +92,6 @@ class AlertBroadcaster:
 
     @property
     def watchers(self) -> int:
-        """Return the number of watchers."""
         return len(self._subscribers)
 
     def subscribe(self, wanted: AlertFilter) -> AbstractAsyncContextManager["_Subscription"]:
@@ -198,7 +197,6 @@ class TenantAlertFeed:
 
     @property
     def watchers(self) -> int:
-        """Return the number of watchers."""
         return sum(each.watchers for _, each in self._broadcasters.all())
 
     def subscribe(self, wanted: AlertFilter) -> AbstractAsyncContextManager[AlertSubscription]:

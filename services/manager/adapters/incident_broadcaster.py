@@ -34,7 +34,6 @@ class IncidentBroadcaster:
 
     @property
     def watchers(self) -> int:
-        """Return the number of watchers."""
         return len(self._subscribers)
 
     def subscribe(self, wanted: WatchedIncidents) -> AbstractAsyncContextManager["_IncidentSubscription"]:
@@ -105,7 +104,6 @@ class TenantIncidentFeed:
 
     @property
     def watchers(self) -> int:
-        """Return the number of watchers."""
         return sum(each.watchers for _, each in self._broadcasters.all())
 
     def subscribe(self, wanted: WatchedIncidents) -> AbstractAsyncContextManager[IncidentSubscription]:

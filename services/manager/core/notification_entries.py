@@ -103,8 +103,8 @@ def entries_of_delivery(entry: AlertHistoryEntry, bundle: AlertBundle) -> list[A
     """
     if entry.kind is not AlertHistoryKind.NOTIFIED:
         return [entry]
-    told = [(alert_id, NotifiedState.FIRING) for alert_id in bundle.fired]
-    told += [(alert_id, NotifiedState.RESOLVED) for alert_id in bundle.ended]
+    bundled = [(alert_id, NotifiedState.FIRING) for alert_id in bundle.fired]
+    bundled += [(alert_id, NotifiedState.RESOLVED) for alert_id in bundle.ended]
     others = [
         replace(
             entry,
@@ -113,7 +113,7 @@ def entries_of_delivery(entry: AlertHistoryEntry, bundle: AlertBundle) -> list[A
             comment="; ".join(part for part in (entry.comment, "in a bundle") if part),
             notified_state=state,
         )
-        for alert_id, state in told
+        for alert_id, state in bundled
     ]
     return [entry, *others]
 

@@ -88,7 +88,6 @@ class CatalogCommands:
         return await self._run(request, pb.ApplyServicesResponse, act)
 
     async def delete(self, request: pb.DeleteServiceRequest) -> pb.DeleteServiceResponse:
-        """Delete a service."""
         check_fields(request, "name")
         async with self._store.transaction() as transaction:
             revision = await transaction.catalog.lock()

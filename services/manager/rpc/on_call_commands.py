@@ -161,7 +161,6 @@ class OnCallCommands:
         await self._take_effect()
 
     async def create_override(self, request: pb.CreateOverrideRequest) -> pb.CreateOverrideResponse:
-        """Create an override of a schedule."""
         check_fields(request, "schedule")
         now = self._clock.now()
         override = _read_override(request, self._new_id(), now)
@@ -186,7 +185,6 @@ class OnCallCommands:
         return await self._run(request, pb.CreateOverrideResponse, act)
 
     async def delete_override(self, request: pb.DeleteOverrideRequest) -> pb.DeleteOverrideResponse:
-        """Delete an override of a schedule."""
         check_fields(request, "schedule", "id")
         async with self._store.transaction() as transaction:
             revision = await transaction.on_call.lock()

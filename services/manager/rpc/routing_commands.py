@@ -84,7 +84,6 @@ class RoutingCommands:
         self._checker = checker
 
     async def set(self, request: pb.SetRoutingRequest) -> pb.SetRoutingResponse:
-        """Set a tree."""
         _check_texts(request)
         tree, warnings = await self._checker.read(request.tree)
         if not request.validate_only:

@@ -115,7 +115,6 @@ class RuleCommands:
         return pb.ValidateAlertRuleResponse(alert_rule=write_alert_rule(rule), warnings=warnings)
 
     async def create(self, request: pb.CreateAlertRuleRequest) -> pb.CreateAlertRuleResponse:
-        """Create a rule."""
         check_fields(request)
         rule = await self._checker.complete(read_alert_rule(request.alert_rule))
         warnings = await self._checker.warnings(rule)
@@ -154,7 +153,6 @@ class RuleCommands:
         return await self._run(request, pb.ReplaceAlertRuleResponse, act)
 
     async def enable(self, request: pb.EnableAlertRuleRequest) -> pb.EnableAlertRuleResponse:
-        """Enable a rule."""
         return await self._set_enabled(request, pb.EnableAlertRuleResponse, enabled=True)
 
     async def disable(self, request: pb.DisableAlertRuleRequest) -> pb.DisableAlertRuleResponse:

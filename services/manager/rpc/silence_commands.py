@@ -42,7 +42,6 @@ class SilenceCommands:
         self._feed = feed
 
     async def create(self, request: pb.CreateSilenceRequest) -> pb.CreateSilenceResponse:
-        """Create a silence."""
         now = self._clock.now()
         check_fields(request)
         request_id_of(request)

@@ -58,9 +58,11 @@ class ResultWorker:
             for _, message in results
             if message.is_exhausted and message.incident_id
         }
-        told = {entry.notification_id for entry, message in results if message.outcome == NotificationResult.DELIVERED}
+        delivered = {
+            entry.notification_id for entry, message in results if message.outcome == NotificationResult.DELIVERED
+        }
         async with self._store.transaction() as transaction:
-            bundles = await transaction.notifications.load_bundles(told)
+            bundles = await transaction.notifications.load_bundles(delivered)
             entries = [
                 each
                 for entry, _ in results

@@ -66,12 +66,12 @@ def limit_notification(usage: LimitUsage, limit: int, *, is_always_sent: bool, n
     if usage.held_since is None and has_room(usage, limit, now):
         return LimitStep(usage=_charged(usage, limit, now), decision=LimitDecision.WITHIN_LIMIT)
     held = replace(usage, held_since=usage.held_since or now)
-    is_told = usage.open_notice or (usage.notice_time and now - usage.notice_time < _NOTICE_INTERVAL)
-    if is_told:
+    was_notified = usage.open_notice or (usage.notice_time and now - usage.notice_time < _NOTICE_INTERVAL)
+    if was_notified:
         return LimitStep(usage=held, decision=LimitDecision.HELD)
     number = usage.notices + 1
-    told = replace(held, notice_time=now, open_notice=number, notices=number)
-    return LimitStep(usage=told, decision=LimitDecision.HELD, begins_notice=True)
+    notified = replace(held, notice_time=now, open_notice=number, notices=number)
+    return LimitStep(usage=notified, decision=LimitDecision.HELD, begins_notice=True)
 
 
 def has_room(usage: LimitUsage, limit: int, now: datetime) -> bool:

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from cli.demo.steps import RestClient
 from cli.exercise import replicated, single
-from cli.exercise.probes import Told
+from cli.exercise.probes import AcceptedDeliveries
 from cli.exercise.report import ExerciseRow, FailedPart, Probe, exercise_rows, print_rows
 from cli.main import app
 from cli.output import OutputFormat
@@ -93,17 +93,17 @@ def delivery(service: str, kind: str = "FIRING", channel: str = "webhook") -> di
 
 def test_the_channel_is_told_of_a_probe_when_the_incident_that_it_caused_fires() -> None:
     sinks = Sinks()
-    told = Told(sinks)
+    deliveries = AcceptedDeliveries(sinks)
     others = [
         delivery("payment-service"),
         {"channel": "webhook", "kind": "FIRING", "incident": "", "body": {"alert": {}}},
         {"channel": "slack", "kind": "FIRING", "incident": "i", "body": {"text": "exercise-7"}},
     ]
     sinks.sent = [delivery("exercise-7"), *others]
-    assert told.of_probes() == {7: 1}
+    assert deliveries.of_probes() == {7: 1}
     sinks.sent += [delivery("exercise-7"), delivery("exercise-8"), delivery("exercise-9", kind="RESOLVED")]
-    assert told.of_probes() == {7: 2, 8: 1}
-    assert told.others() == others
+    assert deliveries.of_probes() == {7: 2, 8: 1}
+    assert deliveries.others() == others
     assert sinks.asked == [f"/deliveries?accepted=true&first={first}" for first in (0, 4, 7)]
 
 

@@ -32,7 +32,7 @@ def test_the_reason_is_found_among_the_lines(lines: list[str], reason: list[str]
 
 
 def test_the_reason_comes_before_the_last_lines() -> None:
-    shown = show_start("redis", "redis ended", ["a", "FATAL: b", "c", "d"], "redis.log", most=2).splitlines()
+    shown = show_start("redis", "redis ended", ["a", "FATAL: b", "c", "d"], "redis.log", max_lines=2).splitlines()
     assert shown == ["redis ended", "  FATAL: b", "lines of this start in redis.log:", "  c", "  d"]
 
 

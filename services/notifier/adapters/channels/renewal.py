@@ -55,7 +55,6 @@ class RenewedChannel:
             await opening.close_if_done()
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._opening.connections.aclose()
 
     async def _renew(self, spec: ChannelSpec) -> None:
