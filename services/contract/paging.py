@@ -7,11 +7,16 @@ token. Tokens are opaque to clients and may be read by the next release.
 import base64
 import binascii
 import json
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from google.protobuf.message import Message
 
 from services.domain.fingerprint import digest
+
+_Row = TypeVar("_Row")
+_Key = TypeVar("_Key", bound=tuple[str, ...])
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
@@ -42,8 +47,16 @@ def filters_of(request: Message) -> str:
     return filters.SerializeToString(deterministic=True).hex()
 
 
-def encode_page_token(key: tuple[str, ...], *, filters: str) -> str:
-    """Return the token of the page after the row with this key."""
+def shown_rows(rows: Sequence[_Row], size: int, key_of: Callable[[_Row], _Key]) -> tuple[Sequence[_Row], _Key | None]:
+    """Return the rows that a page shows, and the key of the last one if more were read than it shows."""
+    shown = rows[:size]
+    return shown, key_of(shown[-1]) if len(rows) > size else None
+
+
+def encode_page_token(key: tuple[str, ...] | None, *, filters: str) -> str:
+    """Return the token of the page after the row with this key; empty for no key, when no page follows."""
+    if key is None:
+        return ""
     text = json.dumps([digest(filters), *key], ensure_ascii=False, separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 

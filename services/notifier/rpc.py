@@ -23,6 +23,7 @@ from services.contract.paging import (
     filters_of,
     key_time,
     page_size,
+    shown_rows,
 )
 from services.contract.timestamps import timestamp_of
 from services.domain.found_values import expected
@@ -109,13 +110,12 @@ class NotificationRpc(mounting.NotificationServiceServicer):
     ) -> service.ListFailedNotificationsResponse:
         query = _failed_query(request)
         deliveries = await self._failed.list_page(query)
-        page = deliveries[: query.limit - 1]
-        token = ""
-        if len(deliveries) == query.limit:
-            key = page[-1].fail_time.isoformat(), str(page[-1].delivery.id)
-            token = encode_page_token(key, filters=_filters(request))
+        shown, last = shown_rows(
+            deliveries, query.limit - 1, lambda failed: (failed.fail_time.isoformat(), str(failed.delivery.id))
+        )
         return service.ListFailedNotificationsResponse(
-            failed_notifications=[failed_notification(failed) for failed in page], next_page_token=token
+            failed_notifications=[failed_notification(failed) for failed in shown],
+            next_page_token=encode_page_token(last, filters=_filters(request)),
         )
 
     async def ListDeliveries(  # noqa: N802 - the rpc's name
@@ -123,12 +123,12 @@ class NotificationRpc(mounting.NotificationServiceServicer):
     ) -> service.ListDeliveriesResponse:
         query = _delivery_query(request)
         listed = await self._deliveries.list_page(query)
-        page = listed[: query.limit - 1]
-        token = ""
-        if len(listed) == query.limit:
-            key = page[-1].delivery.create_time.isoformat(), str(page[-1].delivery.id)
-            token = encode_page_token(key, filters=_filters(request))
-        return service.ListDeliveriesResponse(deliveries=map(delivery_message, page), next_page_token=token)
+        shown, last = shown_rows(
+            listed, query.limit - 1, lambda each: (each.delivery.create_time.isoformat(), str(each.delivery.id))
+        )
+        return service.ListDeliveriesResponse(
+            deliveries=map(delivery_message, shown), next_page_token=encode_page_token(last, filters=_filters(request))
+        )
 
     async def RetryFailedNotification(  # noqa: N802 - the rpc's name
         self, request: service.RetryFailedNotificationRequest, _context: object

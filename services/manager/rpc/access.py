@@ -13,16 +13,16 @@ from services.chassis.failures import Failure, Violation
 from services.chassis.grpc_server import Mount
 from services.chassis.request_ids import request_id_of, respond_once
 from services.contract.audit_records import audit_message, read_outcome, read_role, role_message
-from services.contract.paging import encode_page_token, filters_of
+from services.contract.paging import encode_page_token, filters_of, shown_rows
 from services.contract.timestamps import timestamp_of
-from services.domain.audit_record import AuditOutcome
+from services.domain.audit_record import AuditOutcome, AuditRecord
 from services.domain.roles import Role
 from services.manager.core.api_keys import MAX_KEYS, ApiKey, ApiKeyFilter, ApiKeyState, key_problems, revoke_key
 from services.manager.core.audit_filter import AuditFilter
 from services.manager.ports.access import ApiKeyReader, AuditReader
 from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import KeyNotFound, TooManyKeys
-from services.manager.rpc.pages import page_by_time
+from services.manager.rpc.pages import TimeKey, page_by_time
 from services.manager.rpc.requests import (
     actor_of,
     check_choices,
@@ -124,11 +124,9 @@ class AccessRpc(AccessServiceServicer):
         page = page_by_time(request.page_size, request.page_token, filters=filters)
         wanted = ApiKeyFilter(tenant=permitted_tenant(request.tenant), states=_states(request), name=request.name)
         rows = await self._keys.list_page(wanted, page, now)
-        shown = rows[: page.size]
-        last = (shown[-1].create_time.isoformat(), shown[-1].id) if len(rows) > len(shown) else None
+        shown, last = shown_rows(rows, page.size, _page_key)
         return pb.ListKeysResponse(
-            keys=[key_message(key, now) for key in shown],
-            next_page_token=encode_page_token(last, filters=filters) if last else "",
+            keys=[key_message(key, now) for key in shown], next_page_token=encode_page_token(last, filters=filters)
         )
 
     async def ListAuditRecords(self, request: pb.ListAuditRecordsRequest, _context: Any) -> pb.ListAuditRecordsResponse:
@@ -145,10 +143,9 @@ class AccessRpc(AccessServiceServicer):
             before=optional_time(request, "created_before"),
         )
         rows = await self._audit.list_page(wanted, page)
-        shown = rows[: page.size]
-        last = (shown[-1].create_time.isoformat(), shown[-1].id) if len(rows) > len(shown) else None
+        shown, last = shown_rows(rows, page.size, _page_key)
         return pb.ListAuditRecordsResponse(
-            records=map(audit_message, shown), next_page_token=encode_page_token(last, filters=filters) if last else ""
+            records=map(audit_message, shown), next_page_token=encode_page_token(last, filters=filters)
         )
 
     async def GetKeySnapshot(self, request: pb.GetKeySnapshotRequest, _context: Any) -> pb.GetKeySnapshotResponse:
@@ -240,3 +237,7 @@ def _states(request: pb.ListKeysRequest) -> frozenset[ApiKeyState]:
 def _outcomes(request: pb.ListAuditRecordsRequest) -> frozenset[AuditOutcome]:
     check_choices("outcomes", request.outcomes, AuditMessage.Outcome.items()[1:])
     return frozenset(filter(None, map(read_outcome, request.outcomes)))
+
+
+def _page_key(row: ApiKey | AuditRecord) -> TimeKey:
+    return row.create_time.isoformat(), row.id

@@ -189,7 +189,7 @@ class AlertRpc(AlertServiceServicer):
         alerts, last = await select_page(self._reader, request, filters=filters)
         for alert in alerts:
             self._context.fill(alert)
-        token = encode_page_token(last, filters=filters) if last else ""
+        token = encode_page_token(last, filters=filters)
         return pb.ListAlertsResponse(alerts=alerts, next_page_token=token)
 
     # Yields encoded messages, which the chassis passes on as they are: they are encoded once for all watchers.

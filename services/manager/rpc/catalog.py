@@ -62,10 +62,8 @@ class CatalogRpc(CatalogServiceServicer):
             for name, stored in catalog.services.items()
             if request.owner in {"", stored.entry.owner} and name.startswith(request.name_prefix)
         )
-        shown, token = first_page(names, page, lambda name: service_message(catalog.services[name]))
-        return pb.ListServicesResponse(
-            services=shown, next_page_token=encode_page_token((token,), filters=filters) if token else ""
-        )
+        shown, last = first_page(names, page, lambda name: service_message(catalog.services[name]))
+        return pb.ListServicesResponse(services=shown, next_page_token=encode_page_token(last, filters=filters))
 
     async def GetServiceGraph(self, request: pb.GetServiceGraphRequest, _context: Any) -> pb.GetServiceGraphResponse:
         check_fields(request)
@@ -81,10 +79,10 @@ class CatalogRpc(CatalogServiceServicer):
             edges = [edge for edge in catalog.graph.edges_of(name) if edge.depends_on in selected]
             return pb.GetServiceGraphResponse(nodes=[_node(catalog, name)], edges=map(_edge, edges))
 
-        parts, token = first_page(names, page, with_edges)
+        parts, last = first_page(names, page, with_edges)
         response = pb.GetServiceGraphResponse(
             cycles=[] if page.after else _cycles(catalog, selected if request.service else None),
-            next_page_token=encode_page_token((token,), filters=filters) if token else "",
+            next_page_token=encode_page_token(last, filters=filters),
         )
         for part in parts:
             response.MergeFrom(part)

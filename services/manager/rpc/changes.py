@@ -8,7 +8,7 @@ from services.chassis.clock import Clock
 from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
 from services.chassis.request_ids import request_id_of, respond_once
-from services.contract.paging import encode_page_token, filters_of
+from services.contract.paging import encode_page_token, filters_of, shown_rows
 from services.manager.core.service_changes import (
     MAX_CHANGES,
     ChangeFilter,
@@ -83,10 +83,9 @@ class ChangeRpc(ChangeServiceServicer):
             before=optional_time(request, "changed_before"),
         )
         rows = await self._reader.list_page(wanted, page)
-        shown = rows[: page.size]
-        key = (shown[-1].time.isoformat(), shown[-1].id) if len(rows) > len(shown) else None
+        shown, last = shown_rows(rows, page.size, lambda change: (change.time.isoformat(), change.id))
         return pb.ListChangesResponse(
-            changes=map(change_message, shown), next_page_token=encode_page_token(key, filters=filters) if key else ""
+            changes=map(change_message, shown), next_page_token=encode_page_token(last, filters=filters)
         )
 
 

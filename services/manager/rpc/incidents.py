@@ -51,7 +51,7 @@ class IncidentRpc(IncidentServiceServicer):
         check_fields(request)
         filters = filters_of(request)
         shown, last = await select_incidents(self._reader, request, filters=filters)
-        token = encode_page_token(last, filters=filters) if last else ""
+        token = encode_page_token(last, filters=filters)
         return pb.ListIncidentsResponse(incidents=map(incident_message, shown), next_page_token=token)
 
     async def GetIncident(self, request: pb.GetIncidentRequest, _context: Any) -> pb.GetIncidentResponse:

@@ -10,7 +10,7 @@ from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
 from services.chassis.request_ids import respond_once
 from services.chassis.tenants import as_tenant, is_tenant_name, tenant_served
-from services.contract.paging import encode_page_token, filters_of
+from services.contract.paging import encode_page_token, filters_of, shown_rows
 from services.contract.timestamps import datetime_of, timestamp_of
 from services.domain.tenants import read_tenant
 from services.manager.core.catalog import service_name_problems
@@ -76,10 +76,9 @@ class LearnedEdgeRpc(LearnedEdgeServiceServicer):
             is_weak_included=request.include_weak,
         )
         found = await self._reader.list_page(wanted, page)
-        shown = found[: page.size]
+        shown, last = shown_rows(found, page.size, lambda edge: edge.pair)
         return pb.ListLearnedEdgesResponse(
-            edges=map(self._message, shown),
-            next_page_token=encode_page_token(shown[-1].pair, filters=filters) if len(found) > page.size else "",
+            edges=map(self._message, shown), next_page_token=encode_page_token(last, filters=filters)
         )
 
     async def ConfirmLearnedEdge(

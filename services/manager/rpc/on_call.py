@@ -144,12 +144,10 @@ class OnCallRpc(OnCallServiceServicer):
         page = page_of(request.page_size, request.page_token, filters=filters, width=1)
         await self._feed.refresh()
         directory = self._feed.current
-        shown, token = await asyncio.to_thread(
+        shown, last = await asyncio.to_thread(
             first_page, sorted(directory.schedules), page, lambda name: _schedule_on_call(directory, name, at)
         )
-        return pb.ListOnCallResponse(
-            schedules=shown, next_page_token=encode_page_token((token,), filters=filters) if token else ""
-        )
+        return pb.ListOnCallResponse(schedules=shown, next_page_token=encode_page_token(last, filters=filters))
 
     async def ListShifts(self, request: pb.ListShiftsRequest, _context: Any) -> pb.ListShiftsResponse:
         if not 0 <= request.days <= _MAX_DAYS:
@@ -183,8 +181,8 @@ class OnCallRpc(OnCallServiceServicer):
         await self._feed.refresh()
         snapshot = self._feed.snapshot
         names = [name for name in snapshot.names(kind) if name.startswith(request.name_prefix)]
-        shown, token = first_page(names, page, lambda name: resource_message(snapshot.records[kind, name]))
-        return shown, encode_page_token((token,), filters=filters) if token else ""
+        shown, last = first_page(names, page, lambda name: resource_message(snapshot.records[kind, name]))
+        return shown, encode_page_token(last, filters=filters)
 
     async def _schedule(self, request: _ScheduleRequest) -> Schedule:
         check_fields(request, "schedule")

@@ -52,8 +52,8 @@ def page_by_time(size: int, token: str, *, filters: str) -> Page:
 
 def first_page(
     keys: Sequence[str], page: Page, message_of: Callable[[str], _Message]
-) -> tuple[list[_Message], str | None]:
-    """Return the messages of a page of keys that are in their order, and the last key when there are more.
+) -> tuple[list[_Message], tuple[str] | None]:
+    """Return the messages of a page of keys that are in their order, and the key of the last one when there are more.
 
     A page ends early when its messages are larger than PAGE_BYTES together; it has at least one of those that are left.
     """
@@ -66,7 +66,7 @@ def first_page(
         if messages and size > PAGE_BYTES:
             break
         messages.append(message)
-    return messages, rest[len(messages) - 1] if len(messages) < len(rest) else None
+    return messages, (rest[len(messages) - 1],) if len(messages) < len(rest) else None
 
 
 async def scan_page(

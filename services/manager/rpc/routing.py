@@ -8,7 +8,7 @@ from typing import Any
 from services.chassis.clock import Clock
 from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
-from services.contract.paging import encode_page_token, filters_of
+from services.contract.paging import encode_page_token, filters_of, shown_rows
 from services.contract.timestamps import duration_of
 from services.domain.matchers import MAX_LABEL_NAME, MAX_MATCHER_VALUE, SERVICE, SEVERITY, all_match, quote
 from services.domain.severity import Severity
@@ -100,9 +100,10 @@ class RoutingRpc(RoutingServiceServicer):
         if page.after and not _VERSION.fullmatch(page.after[0]):
             refuse_if_any(Violation("pageToken", "is not a token of this list"))
         found = await self._reader.list_page(page)
-        shown = found[: page.size]
-        token = encode_page_token((str(shown[-1].version),), filters=filters) if len(found) > len(shown) else ""
-        return pb.ListRoutingVersionsResponse(versions=map(routing_message, shown), next_page_token=token)
+        shown, last = shown_rows(found, page.size, lambda tree: (str(tree.version),))
+        return pb.ListRoutingVersionsResponse(
+            versions=map(routing_message, shown), next_page_token=encode_page_token(last, filters=filters)
+        )
 
     async def ExplainRouting(self, request: pb.ExplainRoutingRequest, _context: Any) -> pb.ExplainRoutingResponse:
         check_fields(request, "labels")

@@ -70,7 +70,7 @@ class SilenceRpc(SilenceServiceServicer):
         filters, now = filters_of(request), self._clock.now()
         page = page_by_time(request.page_size, request.page_token, filters=filters)
         silences, last = await self._select(request, page, now)
-        token = encode_page_token(last, filters=filters) if last else ""
+        token = encode_page_token(last, filters=filters)
         return pb.ListSilencesResponse(
             silences=[silence_message(silence, now) for silence in silences], next_page_token=token
         )

@@ -15,6 +15,7 @@ from services.contract.paging import (
     filters_of,
     key_time,
     page_size,
+    shown_rows,
 )
 from services.domain.fingerprint import digest
 from tocsin.alerts.v1.alert_service_pb2 import ListAlertsRequest
@@ -30,8 +31,16 @@ def test_a_token_gives_back_what_it_was_made_of(first: str, second: str, filters
     assert set(token) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
-def test_no_token_is_the_first_page() -> None:
+def test_no_token_is_the_first_page_and_no_page_has_no_token() -> None:
     assert decode_page_token("", filters="any", width=2) == ()
+    assert encode_page_token(None, filters="any") == ""
+
+
+@pytest.mark.parametrize(("read", "shown", "last"), [("", "", None), ("ab", "ab", None), ("abc", "ab", ("b",))])
+def test_a_row_more_than_a_page_shows_says_that_there_is_another(
+    read: str, shown: str, last: tuple[str, ...] | None
+) -> None:
+    assert shown_rows(read, 2, lambda row: (row,)) == (shown, last)
 
 
 @given(text)
