@@ -28,6 +28,7 @@ from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.settings import Settings
 from services.ingest.worker.batch_joiner import BatchJoiner
 from services.ingest.worker.batcher import Batcher
+from services.ingest.worker.event_pipeline import EventPipeline
 from services.ingest.worker.event_redactor import EventRedactor
 from services.ingest.worker.publisher import InFlightBytes, Publisher
 from services.redaction.settings import read_patterns
@@ -76,47 +77,28 @@ def chosen_redact(settings: Settings) -> Redact:
 
 
 def _rpc(settings: Settings, kafka: EventProducer, redact: Redact) -> LogIngest:
-    clock, checker = SystemClock(), EventChecker(settings.limits)
-    wire = ProtobufWire(EventColumns.Compression.Value(settings.compression.upper()))
+    clock = SystemClock()
     in_flight, receive_limiter = InFlightBytes(settings.max_inflight_bytes), ReceiveLimiter(settings.max_receiving)
     metrics = Metrics(in_flight=lambda: in_flight.reserved, receiving=lambda: receive_limiter.receiving)
     rates = EventRates(TenantLimits.parse(settings.tenant_events_per_second))
-    publisher, redactor = Publisher(kafka, in_flight, clock, metrics, rates), EventRedactor(metrics, redact)
-    batcher = Batcher(
-        wire=wire,
-        checker=checker,
-        publisher=publisher,
-        policy=settings.batch_policy,
+    pipeline = EventPipeline(
+        wire=ProtobufWire(EventColumns.Compression.Value(settings.compression.upper())),
+        redactor=EventRedactor(metrics, redact),
+        checker=EventChecker(settings.limits),
         clock=clock,
+        publisher=Publisher(kafka, in_flight, clock, metrics, rates),
         metrics=metrics,
-        redactor=redactor,
     )
-    joiner = BatchJoiner(
-        wire=wire,
-        checker=checker,
-        publisher=publisher,
-        policy=settings.join_policy,
-        clock=clock,
-        metrics=metrics,
-        redactor=redactor,
-    )
-    batches = BatchHandler(
-        wire=wire,
-        checker=checker,
-        publisher=publisher,
-        joiner=joiner,
-        clock=clock,
-        metrics=metrics,
-        redactor=redactor,
-    )
+    batches = BatchHandler(pipeline, BatchJoiner(pipeline, settings.join_policy))
     return LogIngest(
-        wire=wire,
-        limits=settings.limits,
+        pipeline=pipeline,
         receive_limiter=receive_limiter,
-        publisher=publisher,
-        batcher=batcher,
+        batcher=Batcher(pipeline, settings.batch_policy),
         batches=batches,
         columns=ColumnsHandler(
-            batches=batches, publisher=publisher, limits=settings.limits, max_stream_bytes=settings.max_stream_bytes
+            batches=batches,
+            publisher=pipeline.publisher,
+            limits=settings.limits,
+            max_stream_bytes=settings.max_stream_bytes,
         ),
     )

@@ -21,6 +21,7 @@ from services.ingest.rpc.log_ingest import LogIngest
 from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.worker.batch_joiner import BatchJoiner
 from services.ingest.worker.batcher import Batcher
+from services.ingest.worker.event_pipeline import EventPipeline
 from services.ingest.worker.event_redactor import EventRedactor
 from services.ingest.worker.publisher import InFlightBytes, Publisher
 from tests.fakes.event_producer import MemoryProducer
@@ -104,43 +105,24 @@ def a_bench(*, redact: Redact = redact_nothing, rates: TenantLimits = NO_LIMITS,
     )
     limits = Limits(**settings)
     producer, in_flight, clock = MemoryProducer(), InFlightBytes(max_in_flight), StandingClock()
-    checker, receive_limiter = EventChecker(limits), ReceiveLimiter(16)
+    receive_limiter = ReceiveLimiter(16)
     metrics = Metrics(in_flight=lambda: in_flight.reserved, receiving=lambda: receive_limiter.receiving)
     publisher = Publisher(producer, in_flight, clock, metrics, EventRates(rates))
-    redactor = EventRedactor(metrics, redact)
-    policy = BatchPolicy(linger=linger, max_events=max_events, max_bytes=limits.max_record_bytes)
-    joiner = BatchJoiner(
+    pipeline = EventPipeline(
         wire=WIRE,
-        checker=checker,
-        publisher=publisher,
-        policy=JoinPolicy(linger=linger, max_bytes=limits.max_record_bytes),
+        redactor=EventRedactor(metrics, redact),
+        checker=EventChecker(limits),
         clock=clock,
+        publisher=publisher,
         metrics=metrics,
-        redactor=redactor,
     )
     batches = BatchHandler(
-        wire=WIRE,
-        checker=checker,
-        publisher=publisher,
-        joiner=joiner,
-        clock=clock,
-        metrics=metrics,
-        redactor=redactor,
+        pipeline, BatchJoiner(pipeline, JoinPolicy(linger=linger, max_bytes=limits.max_record_bytes))
     )
     rpc = LogIngest(
-        wire=WIRE,
-        limits=limits,
+        pipeline=pipeline,
         receive_limiter=receive_limiter,
-        publisher=publisher,
-        batcher=Batcher(
-            wire=WIRE,
-            checker=checker,
-            publisher=publisher,
-            policy=policy,
-            clock=clock,
-            metrics=metrics,
-            redactor=redactor,
-        ),
+        batcher=Batcher(pipeline, BatchPolicy(linger=linger, max_events=max_events, max_bytes=limits.max_record_bytes)),
         batches=batches,
         columns=ColumnsHandler(batches=batches, publisher=publisher, limits=limits, max_stream_bytes=max_stream_bytes),
     )

@@ -10,25 +10,23 @@ import pyarrow as pa
 
 from services.chassis import telemetry
 from services.chassis.callers import current_caller
-from services.chassis.clock import Clock
 from services.chassis.failures import InvalidRequest, MalformedMessage, RequestTooLarge, Violation
 from services.contract.event_columns import EVENT_SCHEMA
 from services.ingest.core.adjusted_rows import read_rows, replace_rows
 from services.ingest.core.adjustments import Adjustment, OptionalFields, adjust, summarize
 from services.ingest.core.batching import record_cuts
 from services.ingest.core.columns import Columns
-from services.ingest.core.event_checker import CheckResult, EventChecker
+from services.ingest.core.event_checker import CheckResult
 from services.ingest.core.field_checks import EventField, Limits, Requirement
 from services.ingest.core.json_columns import read_columns
 from services.ingest.core.json_events import JsonEvents
 from services.ingest.core.refusals import FoundValues
 from services.ingest.core.service_restriction import restrict_services
-from services.ingest.metrics import Metrics
-from services.ingest.ports import UnreadableRequestError, Wire
+from services.ingest.ports import UnreadableRequestError
 from services.ingest.rpc.outcomes import adjusted_events, all_refused, refused_events
 from services.ingest.worker.batch_joiner import BatchJoiner
-from services.ingest.worker.event_redactor import EventRedactor
-from services.ingest.worker.publisher import Publisher, Reservation, all_published
+from services.ingest.worker.event_pipeline import EventPipeline
+from services.ingest.worker.publisher import Reservation, all_published
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchResponse
 
 # So many events are read from JSON, or adjusted, before other calls have their turn.
@@ -52,25 +50,10 @@ class IncomingEvents:
 class BatchHandler:
     """Publishes those of many events that are allowed."""
 
-    def __init__(
-        self,
-        *,
-        wire: Wire,
-        checker: EventChecker,
-        publisher: Publisher,
-        joiner: BatchJoiner,
-        clock: Clock,
-        metrics: Metrics,
-        redactor: EventRedactor,
-    ) -> None:
-        self._wire = wire
+    def __init__(self, pipeline: EventPipeline, joiner: BatchJoiner) -> None:
+        self._pipeline = pipeline
         self._joiner = joiner
-        self._checker = checker
-        self._limits = checker.limits
-        self._publisher = publisher
-        self._clock = clock
-        self._metrics = metrics
-        self._redactor = redactor
+        self._limits = pipeline.checker.limits
         self._reading = asyncio.Lock()
 
     async def read_json(self, body: bytes) -> IncomingEvents:
@@ -95,7 +78,7 @@ class BatchHandler:
     async def _read_json_by_value(self, body: bytes) -> IncomingEvents:
         adjustments: dict[int, set[Adjustment]] = {}
         found_values: dict[tuple[int, EventField], str] = {}
-        writer = self._wire.new_batch()
+        writer = self._pipeline.wire.new_batch()
         for index, event in enumerate(JsonEvents(body, self._limits.max_attributes).each()):
             self.check_count(index + 1)
             writer.add(event.fields, event.attributes)
@@ -122,30 +105,30 @@ class BatchHandler:
 
     async def publish_events(self, batch: IncomingEvents, reservation: Reservation) -> IngestBatchResponse:
         """Return when Kafka has the allowed ones of some events, as `publish` does."""
-        received = await self._redactor.redact_in_turns(batch.events)
+        received = await self._pipeline.redactor.redact_in_turns(batch.events)
         result = self._check(received, batch.found_values)
         if services := current_caller().services:
             result, found = restrict_services(result, received, services)
             batch.found_values = {**batch.found_values, **found}
         events = await self._adjust(received, result.to_adjust, batch.adjustments)
-        result = self._checker.check_sizes(result, events)
+        result = self._pipeline.checker.check_sizes(result, events)
         response = self._response(result, events, batch.found_values)
         published = []
-        self._publisher.charge(response.accepted_count)
+        self._pipeline.publisher.charge(response.accepted_count)
         headers = telemetry.trace_headers()
         for record in self._records(events, result, batch.record if received is batch.events else None):
-            published.append(self._publisher.publish(record, headers))
+            published.append(self._pipeline.publisher.publish(record, headers))
             reservation.hold_until(published[-1])
         await all_published(published)
-        self._metrics.accepted(response.accepted_count)
+        self._pipeline.metrics.accepted(response.accepted_count)
         self._report_adjustments(response, batch.adjustments)
         return response
 
     def _read(self, request: bytes) -> Columns:
         try:
             if len(request) > _MAX_UNCOUNTED_BYTES:
-                self.check_count(self._wire.count_events(request))
-            events = self._wire.read_events(request)
+                self.check_count(self._pipeline.wire.count_events(request))
+            events = self._pipeline.wire.read_events(request)
         except UnreadableRequestError as error:
             raise MalformedMessage(str(error)) from error
         self.check_count(events.num_rows)
@@ -161,7 +144,7 @@ class BatchHandler:
             raise RequestTooLarge("the request holds too many events", violations=[violation])
 
     def _check(self, columns: Columns, found_values: FoundValues) -> CheckResult:
-        result = self._checker.check(columns, self._clock.now())
+        result = self._pipeline.check(columns)
         no_objects = [index for index, event_field in found_values if event_field is EventField.EVENT]
         if not no_objects:
             return result
@@ -180,14 +163,14 @@ class BatchHandler:
                 adjustments.setdefault(index, set()).update(made)
             await asyncio.sleep(0)
         # What was kept as an attribute may be a secret.
-        return await self._redactor.redact_in_turns(replace_rows(events, rows, changed)) if rows else events
+        return await self._pipeline.redactor.redact_in_turns(replace_rows(events, rows, changed)) if rows else events
 
     def _response(self, result: CheckResult, columns: Columns, found_values: FoundValues) -> IngestBatchResponse:
         if not result.failed:
             return IngestBatchResponse(accepted_count=result.event_count)
         refused = list(result.first_failed_checks())
         for each in refused:
-            self._metrics.refused(each.field)
+            self._pipeline.metrics.refused(each.field)
         if len(refused) == result.event_count:
             raise all_refused(result, columns, found_values)
         return IngestBatchResponse(
@@ -204,7 +187,7 @@ class BatchHandler:
         if result.failed:
             events = events.filter(pa.array(~result.refused))
         cuts = record_cuts(events, self._limits.max_record_bytes)
-        return [self._wire.write_record(events.slice(begin, end - begin)) for begin, end in pairwise(cuts)]
+        return [self._pipeline.wire.write_record(events.slice(begin, end - begin)) for begin, end in pairwise(cuts)]
 
     def _report_adjustments(self, response: IngestBatchResponse, adjustments: Mapping[int, set[Adjustment]]) -> None:
         refused = {each.index for each in response.refused}
@@ -213,7 +196,7 @@ class BatchHandler:
             return
         response.adjusted.CopyFrom(adjusted_events(summary))
         for adjustment, count in summary.counts.items():
-            self._metrics.adjusted(adjustment, count.events)
+            self._pipeline.metrics.adjusted(adjustment, count.events)
 
 
 def check_size(size: int, limits: Limits) -> None:

@@ -10,16 +10,16 @@ from services.chassis.callers import current_caller
 from services.chassis.failures import InvalidRequest, MalformedMessage, Violation
 from services.chassis.grpc_server import Mount
 from services.ingest.core.adjustments import Adjustment, summarize
-from services.ingest.core.field_checks import EventField, Limits
+from services.ingest.core.field_checks import EventField
 from services.ingest.core.json_events import JsonEvent, JsonEvents
 from services.ingest.core.json_text import JsonError
-from services.ingest.ports import UnreadableRequestError, Wire
+from services.ingest.ports import UnreadableRequestError
 from services.ingest.rpc.batch_handler import BatchHandler, check_size
 from services.ingest.rpc.columns_handler import ColumnsHandler
 from services.ingest.rpc.outcomes import adjusted_events
 from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.worker.batcher import Batcher
-from services.ingest.worker.publisher import Publisher
+from services.ingest.worker.event_pipeline import EventPipeline
 from tocsin.logs.v1.log_ingest_service_pb2 import DESCRIPTOR, IngestJsonRequest, IngestResponse
 
 _SERVICE = DESCRIPTOR.services_by_name["LogIngestService"].full_name
@@ -37,18 +37,15 @@ class LogIngest:
     def __init__(
         self,
         *,
-        wire: Wire,
-        limits: Limits,
+        pipeline: EventPipeline,
         receive_limiter: ReceiveLimiter,
-        publisher: Publisher,
         batcher: Batcher,
         batches: BatchHandler,
         columns: ColumnsHandler,
     ) -> None:
-        self._wire = wire
-        self._limits = limits
+        self._pipeline = pipeline
+        self._limits = pipeline.checker.limits
         self._receive_limiter = receive_limiter
-        self._publisher = publisher
         self._batcher = batcher
         self._batches = batches
         self._columns = columns
@@ -81,20 +78,20 @@ class LogIngest:
     async def ingest(self, request: bytes, _context: Any) -> bytes:
         check_size(len(request), self._limits)
         try:
-            batch = self._wire.read_single(request)
+            batch = self._pipeline.wire.read_single(request)
         except UnreadableRequestError as error:
             raise MalformedMessage(str(error)) from error
         if batch is None:
             raise InvalidRequest(
                 "the request holds no event", violations=[Violation("event", "expected an event, found nothing")]
             )
-        with self._publisher.reserve(len(request)) as reservation:
+        with self._pipeline.publisher.reserve(len(request)) as reservation:
             services = current_caller().services
             return _one_accepted(await self._batcher.publish(batch, reservation, services=services))
 
     async def ingest_batch(self, request: bytes, _context: Any) -> bytes:
         check_size(len(request), self._limits)
-        with self._publisher.reserve(len(request)) as reservation:
+        with self._pipeline.publisher.reserve(len(request)) as reservation:
             response = await self._batches.publish(request, reservation)
         return response.SerializeToString()
 
@@ -104,9 +101,9 @@ class LogIngest:
         return (await self._columns.publish(request)).SerializeToString()
 
     async def ingest_json(self, request: bytes, _context: Any) -> bytes:
-        with self._publisher.reserve(len(request)) as reservation:
+        with self._pipeline.publisher.reserve(len(request)) as reservation:
             event = self._json_event(_body(request))
-            writer = self._wire.new_batch()
+            writer = self._pipeline.wire.new_batch()
             writer.add(event.fields, event.attributes)
             batch = writer.to_bytes()
             check_size(len(batch), self._limits)
@@ -120,7 +117,7 @@ class LogIngest:
             return _one_accepted(adjustments)
 
     async def ingest_json_batch(self, request: bytes, _context: Any) -> bytes:
-        with self._publisher.reserve(len(request)) as reservation:
+        with self._pipeline.publisher.reserve(len(request)) as reservation:
             body = _body(request)
             # Only one of the two has a reservation.
             del request

@@ -18,17 +18,14 @@ import numpy as np
 from opentelemetry import trace
 
 from services.chassis import telemetry
-from services.chassis.clock import Clock
 from services.chassis.failures import MalformedMessage
 from services.contract.event_columns import concat_events
 from services.ingest.core.batching import JoinPolicy, record_cuts
 from services.ingest.core.columns import Columns, Mask, Offsets
-from services.ingest.core.event_checker import EventChecker
-from services.ingest.metrics import Metrics
-from services.ingest.ports import UnreadableRequestError, Wire
-from services.ingest.worker.event_redactor import EventRedactor
+from services.ingest.ports import UnreadableRequestError
+from services.ingest.worker.event_pipeline import EventPipeline
 from services.ingest.worker.linger_queue import TenantQueues, fail
-from services.ingest.worker.publisher import Publisher, Reservation, end_flush_span, start_flush_span
+from services.ingest.worker.publisher import Reservation, end_flush_span, start_flush_span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,23 +48,8 @@ class _PendingCall:
 class BatchJoiner:
     """Reads, checks and publishes the events of several calls together."""
 
-    def __init__(
-        self,
-        *,
-        wire: Wire,
-        checker: EventChecker,
-        publisher: Publisher,
-        policy: JoinPolicy,
-        clock: Clock,
-        metrics: Metrics,
-        redactor: EventRedactor,
-    ) -> None:
-        self._wire = wire
-        self._checker = checker
-        self._publisher = publisher
-        self._clock = clock
-        self._metrics = metrics
-        self._redactor = redactor
+    def __init__(self, pipeline: EventPipeline, policy: JoinPolicy) -> None:
+        self._pipeline = pipeline
         self._waiting = TenantQueues[_PendingCall](
             linger_seconds=policy.linger_seconds,
             step=lambda _, size, added: policy.step(size=size, added_size=added, in_flight=self._in_flight),
@@ -89,8 +71,8 @@ class BatchJoiner:
     def _read_and_publish(self, calls: Sequence[_PendingCall]) -> None:
         """Never raise: whatever goes wrong is the outcome for the callers."""
         try:
-            events, offsets = self._wire.read_requests([each.request for each in calls])
-            events = self._redactor.redact(events)
+            events, offsets = self._pipeline.wire.read_requests([each.request for each in calls])
+            events = self._pipeline.redactor.redact(events)
             is_clean = self._clean_calls(events, offsets)
             parts = [events.slice(begin, end - begin) for begin, end in pairwise(offsets.tolist())]
             for call, part in compress(zip(calls, parts, strict=True), ~is_clean):
@@ -114,20 +96,20 @@ class BatchJoiner:
             self._read_and_publish([each])
 
     def _clean_calls(self, events: Columns, offsets: Offsets) -> Mask:
-        result = self._checker.check(events, self._clock.now())
-        result = self._checker.check_sizes(result, events)
-        return result.clean_calls(offsets, self._checker.limits.max_batch_events)
+        result = self._pipeline.check(events)
+        result = self._pipeline.checker.check_sizes(result, events)
+        return result.clean_calls(offsets, self._pipeline.checker.limits.max_batch_events)
 
     def _publish(self, calls: Sequence[_PendingCall], counts: Sequence[int], events: Columns) -> None:
         """Publish the events of some calls, and end their outcomes when all records are confirmed or one has failed."""
         span = calls[0].span if len(calls) == 1 else start_flush_span([each.span for each in calls])
         headers = telemetry.trace_headers(trace.set_span_in_context(span))
         published = []
-        self._publisher.charge(events.num_rows)
+        self._pipeline.publisher.charge(events.num_rows)
         try:
-            for begin, end in pairwise(record_cuts(events, self._checker.limits.max_record_bytes)):
-                record = self._wire.write_record(events.slice(begin, end - begin))
-                published.append(self._publisher.publish(record, headers))
+            for begin, end in pairwise(record_cuts(events, self._pipeline.checker.limits.max_record_bytes)):
+                record = self._pipeline.wire.write_record(events.slice(begin, end - begin))
+                published.append(self._pipeline.publisher.publish(record, headers))
                 for each in calls:
                     each.reservation.hold_until(published[-1])
         except Exception as error:
@@ -153,7 +135,7 @@ class BatchJoiner:
             fail(calls, failure)
 
     def _succeed(self, calls: Sequence[_PendingCall], counts: Sequence[int]) -> None:
-        self._metrics.accepted(sum(counts))
+        self._pipeline.metrics.accepted(sum(counts))
         for call, count in zip(calls, counts, strict=True):
             if not call.outcome.done():
                 call.outcome.set_result(JoinedCall(event_count=count))

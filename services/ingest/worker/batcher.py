@@ -9,21 +9,19 @@ import pyarrow as pa
 from opentelemetry import trace
 
 from services.chassis import telemetry
-from services.chassis.clock import Clock
 from services.chassis.failures import Failure, InvalidRequest, MalformedMessage, Violation
 from services.ingest.core.adjusted_rows import read_rows, replace_rows
 from services.ingest.core.adjustments import Adjustment, adjust
 from services.ingest.core.batching import BatchPolicy, record_cuts
 from services.ingest.core.columns import Columns
-from services.ingest.core.event_checker import CheckResult, EventChecker
+from services.ingest.core.event_checker import CheckResult
 from services.ingest.core.field_checks import EventField
 from services.ingest.core.refusals import FoundValues, reason_of
 from services.ingest.core.service_restriction import restrict_services
-from services.ingest.metrics import Metrics
-from services.ingest.ports import UnreadableRequestError, Wire
-from services.ingest.worker.event_redactor import EventRedactor
+from services.ingest.ports import UnreadableRequestError
+from services.ingest.worker.event_pipeline import EventPipeline
 from services.ingest.worker.linger_queue import TenantQueues, fail
-from services.ingest.worker.publisher import Publisher, Reservation, end_flush_span, start_flush_span
+from services.ingest.worker.publisher import Reservation, end_flush_span, start_flush_span
 
 _NOTHING_FOUND: Mapping[EventField, str] = {}
 _ALL_SERVICES: frozenset[str] = frozenset()
@@ -46,23 +44,8 @@ class _PendingEvent:
 class Batcher:
     """Checks and publishes single events together, and gives each caller the outcome of its own event."""
 
-    def __init__(
-        self,
-        *,
-        wire: Wire,
-        checker: EventChecker,
-        publisher: Publisher,
-        policy: BatchPolicy,
-        clock: Clock,
-        metrics: Metrics,
-        redactor: EventRedactor,
-    ) -> None:
-        self._wire = wire
-        self._checker = checker
-        self._publisher = publisher
-        self._clock = clock
-        self._metrics = metrics
-        self._redactor = redactor
+    def __init__(self, pipeline: EventPipeline, policy: BatchPolicy) -> None:
+        self._pipeline = pipeline
         self._waiting = TenantQueues[_PendingEvent](
             linger_seconds=policy.linger_seconds,
             step=lambda events, size, added: policy.step(events=events, size=size, added_size=added),
@@ -99,14 +82,14 @@ class Batcher:
         return await outcome
 
     def _flush(self, events: Sequence[_PendingEvent]) -> None:
-        self._metrics.flushed(len(events))
+        self._pipeline.metrics.flushed(len(events))
         self._check_and_publish(events)
 
     def _check_and_publish(self, events: Sequence[_PendingEvent]) -> None:
         """Never raise: whatever goes wrong is the outcome for those whose events these are."""
         try:
             accepted, columns = self._accepted(events)
-            for begin, end in pairwise(record_cuts(columns, self._checker.limits.max_record_bytes)):
+            for begin, end in pairwise(record_cuts(columns, self._pipeline.checker.limits.max_record_bytes)):
                 self._publish(accepted[begin:end], columns.slice(begin, end - begin))
         except UnreadableRequestError:
             self._publish_one_by_one(events)
@@ -123,10 +106,12 @@ class Batcher:
 
     def _accepted(self, events: Sequence[_PendingEvent]) -> tuple[Sequence[_PendingEvent], Columns]:
         """Fail the refused events, and return the others, adjusted where their values do not fit."""
-        columns = self._redactor.redact(self._wire.read_events(b"".join([each.batch for each in events])))
-        result = self._checker.check(columns, self._clock.now())
+        columns = self._pipeline.redactor.redact(
+            self._pipeline.wire.read_events(b"".join([each.batch for each in events]))
+        )
+        result = self._pipeline.check(columns)
         events, columns = self._adjusted(events, columns, result.to_adjust)
-        result = self._checker.check_sizes(result, columns)
+        result = self._pipeline.checker.check_sizes(result, columns)
         result, found_services = _restricted(result, events, columns)
         if not result.failed:
             return events, columns
@@ -136,7 +121,7 @@ class Batcher:
         for index, failure in _failures(result, columns, found_values).items():
             fail([events[index]], failure)
         for failed in result.first_failed_checks():
-            self._metrics.refused(failed.field)
+            self._pipeline.metrics.refused(failed.field)
         accepted = ~result.refused
         return list(compress(events, accepted.tolist())), columns.filter(pa.array(accepted))
 
@@ -147,19 +132,19 @@ class Batcher:
             return events, columns
         changed, adjusted = list(events), []
         for index, fields in zip(rows, read_rows(columns, rows), strict=True):
-            fitting, made = adjust(fields, self._checker.limits.max_attributes)
+            fitting, made = adjust(fields, self._pipeline.checker.limits.max_attributes)
             adjusted.append(fitting)
             changed[index] = replace(events[index], adjustments=events[index].adjustments | made)
         # What was kept as an attribute may be a secret.
-        return changed, self._redactor.redact(replace_rows(columns, rows, adjusted))
+        return changed, self._pipeline.redactor.redact(replace_rows(columns, rows, adjusted))
 
     def _publish(self, events: Sequence[_PendingEvent], columns: Columns) -> None:
         """Publish the events of one record, and end their outcomes when it is confirmed or failed."""
         span = start_flush_span([each.span for each in events])
         headers = telemetry.trace_headers(trace.set_span_in_context(span))
-        self._publisher.charge(len(events))
+        self._pipeline.publisher.charge(len(events))
         try:
-            published = self._publisher.publish(self._wire.write_record(columns), headers)
+            published = self._pipeline.publisher.publish(self._pipeline.wire.write_record(columns), headers)
         except Failure as failure:
             end_flush_span(span, failure)
             fail(events, failure)
@@ -178,10 +163,10 @@ class Batcher:
         published.add_done_callback(finish)
 
     def _succeed(self, events: Sequence[_PendingEvent]) -> None:
-        self._metrics.accepted(len(events))
+        self._pipeline.metrics.accepted(len(events))
         for each in events:
             for adjustment in each.adjustments:
-                self._metrics.adjusted(adjustment, 1)
+                self._pipeline.metrics.adjusted(adjustment, 1)
             if not each.outcome.done():
                 each.outcome.set_result(each.adjustments)
 
