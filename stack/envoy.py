@@ -40,6 +40,8 @@ from stack.envoy_access import (
     TokenIssuer,
     anonymous_filter,
     keys_cluster,
+    known_callers_filter,
+    known_keys_filter,
     mesh_filter,
     rate_filter,
     role_filter,
@@ -54,6 +56,7 @@ PREFIX = "GATEWAY_"
 _SERVICES = ("ingest", "evaluator", "manager", "notifier")
 # One script: the first part has the tables of the second.
 _REFUSALS = ("methods.lua", "refusals.lua")
+_KNOWN_KEYS = "known_keys.lua"
 
 
 def _instances(what: str, default: str) -> Any:
@@ -268,6 +271,8 @@ def render_config(settings: EnvoySettings, folder: Path = Path()) -> str:
         "ANONYMOUS": anonymous_filter(settings.anonymous if methods else ""),
         "RATE": rate_filter(settings.calls_per_second),
         "TOKENS": token_filter(issuer),
+        "KNOWN_KEYS": known_keys_filter((TEMPLATES / _KNOWN_KEYS).read_text(), is_on=methods is not None),
+        "KNOWN_CALLERS": known_callers_filter(is_on=methods is not None),
         "TOKEN_KEYS": keys_cluster(issuer),
         "ROLES": role_filter(methods),
         "CALLING_SERVICES": mesh_filter(methods),

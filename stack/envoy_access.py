@@ -70,6 +70,25 @@ def role_filter(methods: Mapping[str, MethodAccess] | None) -> str:
     return _rbac(policies)
 
 
+def known_keys_filter(script: str, *, is_on: bool) -> str:
+    """Return the filter, as JSON, that takes away a key that is not valid."""
+    config = {"@type": f"{_TYPES}.lua.v3.Lua", "default_source_code": {"inline_string": script}}
+    return _filter("tocsin.known_keys", config, is_on=is_on)
+
+
+def known_callers_filter(*, is_on: bool) -> str:
+    """Return the filter, as JSON, that lets through who may call anything: by a key, a role or a certificate."""
+    principals = {json.dumps(each): each for role in _CALLERS for each in _callers_with(role)}
+    config = {
+        "@type": f"{_TYPES}.rbac.v3.RBAC",
+        "rules": {
+            "action": "ALLOW",
+            "policies": {"known": {"permissions": [{"any": True}], "principals": list(principals.values())}},
+        },
+    }
+    return _filter("tocsin.known_callers", config, is_on=is_on)
+
+
 def anonymous_filter(role: str) -> str:
     """Return the filter, as JSON, that gives callers without credentials this role; none where it is empty."""
     setting = {"header": {"key": ROLE_HEADER, "value": role}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

@@ -16,6 +16,7 @@ from services.access.gateway_refusals import (
     REQUEST_ID,
     RESPONSE_DETAILS,
     TRACE_ID,
+    VERB,
 )
 
 _LOGGERS = "type.googleapis.com/envoy.extensions.access_loggers"
@@ -32,6 +33,7 @@ _RETRIES = {
 }
 
 _ATTRIBUTES = {
+    VERB: "%REQ(:METHOD)%",
     PATH: f"%REQ(:PATH):{_MAX_PATH}%",
     RESPONSE_DETAILS: "%RESPONSE_CODE_DETAILS%",
     ADDRESS: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",

@@ -4,7 +4,7 @@ Envoy's access log sends what stack/envoy_refusals.py lists, by the names below;
 called is what Envoy found out: of credentials that are not valid it says nothing, and nothing of them is sent.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import grpc
@@ -16,21 +16,22 @@ from services.domain.audit_record import MAX_RESOURCE, AuditOutcome, AuditRecord
 # Envoy's word for a call that its limit of calls refused; what it refuses for who called is the other.
 RATE_LIMITED = "local_rate_limited"
 ACCESS_DENIED = "rbac_access_denied"
-# The path of the rpc, or where it was refused before the rpc was known, that of REST.
-PATH, RESPONSE_DETAILS, ADDRESS, REQUEST_ID, TRACE_ID = "path", "details", "address", "request_id", "trace_id"
+# Those of the rpc, or where it was refused before the rpc was known, those of REST.
+VERB, PATH = "verb", "path"
+RESPONSE_DETAILS, ADDRESS, REQUEST_ID, TRACE_ID = "details", "address", "request_id", "trace_id"
 _ABSENT = "-"
 _SERVICE = "gateway"
 
 
 def refusal_at_gateway(
-    reported: Mapping[str, str], *, at: datetime, record_id: str, methods: Container[str]
+    reported: Mapping[str, str], *, at: datetime, record_id: str, find_rpc: Callable[[str, str], str]
 ) -> AuditRecord:
-    """Return the entry of a call that Envoy refused; `methods` are the paths of all rpcs."""
+    """Return the entry of a call that Envoy refused; `find_rpc` is that of `rpc_finder`."""
     found = {name: value for name, value in reported.items() if value != _ABSENT}
     caller = caller_at_gateway(found)
     code, reason = _answered(found)
     path = found.get(PATH, "").partition("?")[0][:MAX_RESOURCE]
-    is_rpc = path in methods
+    rpc = find_rpc(found.get(VERB, ""), path)
     return AuditRecord(
         id=record_id,
         create_time=at,
@@ -39,8 +40,8 @@ def refusal_at_gateway(
         actor_kind=caller.kind if caller else "",
         actor_id=caller.id if caller else "",
         role=caller.role if caller else "",
-        method=path.lstrip("/") if is_rpc else "",
-        resource="" if is_rpc else path,
+        method=rpc.lstrip("/"),
+        resource="" if path == rpc else path,
         peer_address=found.get(ADDRESS, "")[:MAX_RESOURCE],
         request_id=found.get(REQUEST_ID, "")[:MAX_RESOURCE],
         trace_id=found.get(TRACE_ID, ""),

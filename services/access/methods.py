@@ -1,8 +1,10 @@
 """What each rpc needs, read from the contracts: the option `tocsin.access.v1.access` of every method."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from google.api import annotations_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -44,6 +46,37 @@ def own_methods() -> dict[str, MethodAccess]:
     return read_access(pool.FindServiceByName(name) for name in PUBLIC_SERVICES if name.startswith("tocsin."))
 
 
+def rpc_finder() -> Callable[[str, str], str]:
+    """Return what finds the rpc of a verb and a path of HTTP, also of REST; empty where there is none."""
+    pool, own = descriptor_pool.Default(), own_methods()
+    methods = [
+        method
+        for name in PUBLIC_SERVICES
+        if name.startswith("tocsin.")
+        for method in pool.FindServiceByName(name).methods
+    ]
+    paths = [(verb, path, _path_of(method)) for method in methods for verb, path in _rest_paths(method)]
+
+    def find(verb: str, path: str) -> str:
+        if path in own:
+            return path
+        return next((rpc for each, pattern, rpc in paths if each == verb and pattern.fullmatch(path)), "")
+
+    return find
+
+
+def _rest_paths(method: MethodDescriptor) -> Iterator[tuple[str, re.Pattern[str]]]:
+    main = method.GetOptions().Extensions[annotations_pb2.http]
+    for rule in (main, *main.additional_bindings):
+        if verb := rule.WhichOneof("pattern"):
+            parts = re.split(r"\{[^}]+\}", getattr(rule, verb))
+            yield verb.upper(), re.compile("[^/]+".join(map(re.escape, parts)))
+
+
+def _path_of(method: MethodDescriptor) -> str:
+    return f"/{method.containing_service.full_name}/{method.name}"
+
+
 def read_access(services: Iterable[ServiceDescriptor]) -> dict[str, MethodAccess]:
     """Return what each rpc of these services, and reflection, needs, by its path `/package.Service/Method`.
 
@@ -52,7 +85,7 @@ def read_access(services: Iterable[ServiceDescriptor]) -> dict[str, MethodAccess
     found = dict.fromkeys(_REFLECTION, MethodAccess(role=Role.VIEWER))
     for service in services:
         for method in service.methods:
-            found[f"/{service.full_name}/{method.name}"] = _access_of(method)
+            found[_path_of(method)] = _access_of(method)
     return found
 
 

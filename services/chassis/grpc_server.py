@@ -12,7 +12,8 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from services.chassis.callers import Guard
+from services.chassis.callers import Guard, KnownCall, PermissionDenied
+from services.chassis.failures import Failure
 from services.chassis.grpc_http1_server import GrpcHttp1Server, listening
 from services.chassis.health import Health
 from services.chassis.interceptors import ServerInterceptor
@@ -24,6 +25,9 @@ log = structlog.get_logger()
 # The largest REST body that the edge accepts, and the overhead of gRPC.
 MAX_GRPC_MESSAGE_BYTES = 8 * 1024 * 1024 + 128 * 1024
 _MAX_METADATA_BYTES = 128 * 1024
+
+# Envoy asks here whether a key is valid, at whichever service is healthy, before it takes the body of a request.
+KEY_CHECK = "tocsin.edge.KeyCheck"
 
 # The edge routes reflection here, at whichever service is healthy: one list has the services of the whole mesh.
 EDGE_REFLECTION = "tocsin.edge.ServerReflection"
@@ -84,6 +88,7 @@ async def grpc_server(
     names = [mount.name for mount in mounts]
     checks = _mount_health(server, names, health)
     _mount_reflection(server, [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name], edge_services)
+    _mount_key_check(server, guard)
     bound, plaintext = _listen(server, process)
     async with _gateway(gateway_socket, mounts, interceptor, health):
         await server.start()
@@ -132,6 +137,22 @@ def _mount_health(server: grpc.aio.Server, names: Sequence[str], state: Health) 
     changed.set()
     state.subscribe(changed.set)
     return asyncio.create_task(_publish_health(state, servicer, ["", *names], changed))
+
+
+def _mount_key_check(server: grpc.aio.Server, guard: Guard) -> None:
+    async def check(_: bytes, context: Any) -> bytes:
+        headers = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
+        try:
+            guard.admit(KnownCall(method=f"/{KEY_CHECK}/Check", metadata=headers))
+        except PermissionDenied:
+            # The caller is known, and no role may call this.
+            pass
+        except Failure as failure:
+            await context.abort(failure.code, failure.text)
+        return b""
+
+    handlers: dict[str, Any] = {"Check": grpc.unary_unary_rpc_method_handler(check)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(KEY_CHECK, handlers),))
 
 
 async def _publish_health(

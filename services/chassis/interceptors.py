@@ -25,8 +25,8 @@ DETAILS = "grpc-status-details-bin"
 # Tells Envoy that another instance may handle the call, even one that is not idempotent.
 NOT_BEGUN = ("x-tocsin-not-begun", "1")
 
-# Called every second by machines, and open to all of them: no guard, no span, no metric.
-_UNOBSERVED = "/grpc.health."
+# Called by machines alone, and open to all of them: no guard, no span, no metric.
+_UNOBSERVED = ("/grpc.health.", "/tocsin.edge.KeyCheck/")
 
 _INTERRUPT_SECONDS = 0.5
 # A stream has no end of its own, but its caller's key has: revoked keys let nobody in any more after five seconds, of

@@ -88,6 +88,24 @@ def test_the_curl_lines_of_the_first_version_need_a_credential(secure: SecureSys
     assert secure.call("POST", "/api/logs", EVENT, own=viewer)[0] == 403
 
 
+def test_who_has_no_valid_key_is_told_before_the_body_has_come(secure: SecureSystem) -> None:
+    def status(key: str) -> int:
+        with closing(secure.connect()) as connection:
+            connection.putrequest("POST", "/api/logs")
+            for name, value in (("Authorization", f"Bearer {key}"), ("Content-Length", "8000000")):
+                connection.putheader(name, value)
+            connection.endheaders(b"[")
+            return connection.getresponse().status
+
+    assert status(UNKNOWN_KEY) == 401
+    wait_until(lambda: _has_refusal(secure, "tocsin.logs.v1.LogIngestService/IngestJson"))
+
+
+def _has_refusal(secure: SecureSystem, method: str) -> bool:
+    records = secure.call("GET", f"/api/audit?outcomes=REFUSED&method={method}", key=secure.key)[1]["records"]
+    return any(record["service"] == "gateway" and record["method"] == method for record in records)
+
+
 def test_the_command_calls_with_the_systems_own_key_and_authority(secure: SecureSystem) -> None:
     secure.system.wiring.write(secure.files.home)
     write_secret(secure.files.admin_key, secure.key)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from services.access.audit import AuditLog, auditing
 from services.access.guarding import guarding
-from services.access.methods import own_methods
+from services.access.methods import rpc_finder
 from services.chassis.admin_server import admin_server
 from services.chassis.grpc_client import channel
 from services.chassis.grpc_server import grpc_server
@@ -79,7 +79,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         if settings.process.authentication == "required":
             refused = AuditLog(parts.audit_sink, "gateway", database.clock, new_id)
             await stack.enter_async_context(auditing(refused, health))
-            mounts.append(GatewayRefusalRpc(refused.refuse, database.clock, new_id, own_methods()).mount())
+            mounts.append(GatewayRefusalRpc(refused.refuse, database.clock, new_id, rpc_finder()).mount())
         await stack.enter_async_context(grpc_server(settings.process, mounts, health, guard, PUBLIC_SERVICES))
         # After the server, so that streams end before it stops.
         await stack.enter_async_context(running_loops(parts))

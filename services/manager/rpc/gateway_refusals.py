@@ -4,7 +4,7 @@ Envoy sends its access log's entries in batches, as OpenTelemetry's LogsService.
 refuses must not keep the manager busy: so many entries a second are read, the others are counted only.
 """
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -35,12 +35,12 @@ class GatewayRefusalRpc(LogsServiceServicer):
         refuse: Callable[[Sequence[AuditRecord]], None],
         clock: Clock,
         new_id: Callable[[], str],
-        methods: Container[str],
+        find_rpc: Callable[[str, str], str],
     ) -> None:
         self._refuse = refuse
         self._clock = clock
         self._new_id = new_id
-        self._methods = methods
+        self._find_rpc = find_rpc
         self._second, self._read = 0, 0
 
     def mount(self) -> Mount:
@@ -77,7 +77,7 @@ class GatewayRefusalRpc(LogsServiceServicer):
             {attribute.key: attribute.value.string_value for attribute in entry.attributes},
             at=_time_of(entry, now),
             record_id=self._new_id(),
-            methods=self._methods,
+            find_rpc=self._find_rpc,
         )
 
 

@@ -292,7 +292,9 @@ def test_health_is_open_and_says_states_only(envoy: Running) -> None:
 
 
 def test_a_path_that_leads_nowhere_is_answered_so(envoy: Running) -> None:
-    assert EnvoyClient(envoy.ports.edge).get("/api/nothing").status == 404
+    # Who is not known learns nothing of paths of REST.
+    assert EnvoyClient(envoy.ports.edge).get("/api/nothing").status == 401
+    assert EnvoyClient(envoy.ports.edge).get("/api/nothing", {"authorization": f"Bearer {KEY}"}).status == 404
     with EnvoyClient(envoy.ports.edge).channel() as channel:
         assert code_of(channel, "/tocsin.alerts.v1.AlertService/Nothing") is NOT_FOUND
 

@@ -11,7 +11,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 
 from services.access.gateway_refusals import refusal_at_gateway
-from services.access.methods import GATEWAY_METHODS, own_methods
+from services.access.methods import GATEWAY_METHODS, rpc_finder
 from services.chassis.peers import GATEWAY_NAME
 from services.domain.audit_record import AuditRecord
 from stack.certificate_requests import CertificateFiles
@@ -29,6 +29,7 @@ from tests.fakes.clock import FakeClock
 
 LOGS = logs_service_pb2.DESCRIPTOR.services_by_name["LogsService"]
 CREATE, LIST = "/tocsin.silences.v1.SilenceService/CreateSilence", "/tocsin.alerts.v1.AlertService/ListAlerts"
+GET = "/tocsin.alerts.v1.AlertService/GetAlert"
 SNAPSHOT = "/tocsin.access.v1.AccessService/GetKeySnapshot"
 DROPPED = "envoy_access_logs_open_telemetry_access_log_refusals_logs_dropped{} 0"
 # So many calls without credentials a test may make before they are too many.
@@ -75,7 +76,7 @@ class World:
         """Wait for so many reports; return the entries that the manager would make of them."""
         wait_until(lambda: len(self.reports()) >= number)
         made, now = self.reports(), FakeClock().now()
-        return [refusal_at_gateway(each, at=now, record_id="", methods=own_methods()) for each in made]
+        return [refusal_at_gateway(each, at=now, record_id="", find_rpc=rpc_finder()) for each in made]
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,7 @@ def test_who_calls_too_often_is_reported(world: World) -> None:
     records = world.records(len(codes))
     often = [each for each in records if each.code == "RESOURCE_EXHAUSTED"]
     assert len(often) == codes.count(429)
-    assert (often[0].method, often[0].resource.rpartition("/")[0]) == ("", "/api/alerts")
+    assert (often[0].method, often[0].resource.rpartition("/")[0]) == (GET.lstrip("/"), "/api/alerts")
 
 
 def test_what_is_let_through_is_not_reported_whatever_becomes_of_it(world: World) -> None:
@@ -169,7 +170,7 @@ def test_what_is_let_through_is_not_reported_whatever_becomes_of_it(world: World
     world.manager.on("CreateSilence", refuse)
     assert world.rest("GET", "/api/alerts", own=ada) == 200
     assert world.rest("POST", "/api/silences", own=ada) == 403
-    assert world.rest("GET", "/api/nothing") == 404
+    assert world.rest("GET", "/api/nothing", own=ada) == 404
     assert world.rest("POST", "/api/silences") == 401
 
     # Reports come in the order of the calls: the last one alone was refused by Envoy.

@@ -19,6 +19,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from grpc_status import rpc_status
 
+from services.chassis.grpc_server import KEY_CHECK
 from tocsin.access.v1 import access_service_pb2
 from tocsin.alerts.v1 import alert_service_pb2
 from tocsin.catalog.v1 import catalog_service_pb2, learned_edge_service_pb2
@@ -85,6 +86,8 @@ class Upstream:
         self.name, self.port, self._credentials = name, port, credentials
         self._services = CONTRACTS[name] + also
         self.calls: list[Call] = []
+        # The credentials that Envoy has asked about; `on("Check", …)` says what they are worth.
+        self.asked_about: list[str] = []
         self._behaviours: dict[str, Behaviour] = {}
         self.start()
 
@@ -97,7 +100,7 @@ class Upstream:
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         own = [service.full_name for service in CONTRACTS[self.name]]
         reflection.enable_server_reflection([*own, "grpc.health.v1.Health"], self._server)
-        self._server.add_generic_rpc_handlers((_edge_reflection(),))
+        self._server.add_generic_rpc_handlers((_edge_reflection(), self._key_check()))
         address = f"127.0.0.1:{self.port}"
         if self._credentials is None:
             assert self._server.add_insecure_port(address) == self.port
@@ -118,11 +121,20 @@ class Upstream:
 
     def reset(self) -> None:
         self.calls.clear()
+        self.asked_about.clear()
         self._behaviours.clear()
 
     @property
     def requests(self) -> list[Any]:
         return [call.request for call in self.calls]
+
+    def _key_check(self) -> grpc.GenericRpcHandler:
+        def check(_: bytes, context: grpc.ServicerContext) -> bytes:
+            self.asked_about.append(_text(dict(context.invocation_metadata())["authorization"]))
+            behaviour = self._behaviours.get("Check")
+            return b"" if behaviour is None else behaviour(b"", context)
+
+        return grpc.method_handlers_generic_handler(KEY_CHECK, {"Check": grpc.unary_unary_rpc_method_handler(check)})
 
     def _handler(self, method: MethodDescriptor) -> "grpc.RpcMethodHandler[Any, Any]":
         request, response = GetMessageClass(method.input_type), GetMessageClass(method.output_type)

@@ -11,9 +11,10 @@ from grpc_reflection.v1alpha import reflection_pb2
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.chassis import telemetry
-from services.chassis.callers import Caller, IncomingCall, KeysUnavailable, Unauthenticated
+from services.chassis.callers import Caller, IncomingCall, KeysUnavailable, PermissionDenied, Unauthenticated
+from services.chassis.failures import Failure
 from services.chassis.grpc_client import channel
-from services.chassis.grpc_server import EDGE_REFLECTION, grpc_server
+from services.chassis.grpc_server import EDGE_REFLECTION, KEY_CHECK, grpc_server
 from services.chassis.health import Health
 from services.chassis.settings import ProcessSettings
 from tests.fakes.guards import OpenGuard
@@ -110,6 +111,42 @@ async def test_a_server_that_knows_no_keys_yet_leaves_calls_to_others(process: P
     # For Envoy, which may then send any call to another instance.
     assert ("x-tocsin-not-begun", "1") in [tuple(each) for each in refused.value.trailing_metadata()]
     assert not pings.has_begun.is_set()
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (None, grpc.StatusCode.OK),
+        # Of somebody who is known.
+        (PermissionDenied("nobody may call this"), grpc.StatusCode.OK),
+        (Unauthenticated("there is no such key"), grpc.StatusCode.UNAUTHENTICATED),
+        (KeysUnavailable("the API keys are not known yet"), grpc.StatusCode.UNAVAILABLE),
+    ],
+)
+async def test_envoy_may_ask_whether_a_key_is_valid_and_nothing_is_recorded(
+    process: ProcessSettings, pings: Pings, said: Failure | None, code: grpc.StatusCode
+) -> None:
+    class AskedGuard(OpenGuard):
+        has_recorded = False
+
+        def admit(self, call: IncomingCall) -> Caller:
+            assert call.metadata["authorization"] == "Bearer a key"
+            if said is not None:
+                raise said
+            return super().admit(call)
+
+        async def record(self, *_: object) -> None:
+            self.has_recorded = True
+
+    guard = AskedGuard()
+    async with (
+        grpc_server(process, [pings.mount()], Health("test"), guard) as server,
+        channel(f"127.0.0.1:{server.port}") as client,
+    ):
+        check: Any = client.unary_unary(f"/{KEY_CHECK}/Check")
+        call = check(b"", metadata=(("authorization", "Bearer a key"),))
+        assert await call.code() is code
+    assert not guard.has_recorded
 
 
 async def test_the_trace_continues_from_the_caller_in_the_servicer(

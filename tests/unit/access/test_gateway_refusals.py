@@ -3,6 +3,7 @@
 import pytest
 
 from services.access.gateway_refusals import refusal_at_gateway
+from services.access.methods import rpc_finder
 from services.domain.audit_record import AuditOutcome, AuditRecord
 from tests.fakes.clock import FakeClock
 
@@ -14,6 +15,7 @@ CLIENT = "spiffe://tocsin/client/acme/viewer/ada"
 
 def refusal(**reported: str) -> AuditRecord:
     values = {
+        "verb": "POST",
         "path": RPC,
         "details": DENIED,
         "address": "192.0.2.1",
@@ -24,7 +26,7 @@ def refusal(**reported: str) -> AuditRecord:
         "x-tocsin-caller-tenant": "-",
         "x-forwarded-client-cert": "-",
     }
-    return refusal_at_gateway(values | reported, at=START, record_id="1", methods={RPC})
+    return refusal_at_gateway(values | reported, at=START, record_id="1", find_rpc=rpc_finder())
 
 
 def test_of_somebody_without_credentials_the_address_is_known() -> None:
@@ -89,13 +91,16 @@ def test_what_callers_without_credentials_may_not_do_is_theirs() -> None:
     ("path", "method", "resource"),
     [
         (RPC, RPC.lstrip("/"), ""),
-        ("/api/alerts?matchers=secret", "", "/api/alerts"),
+        ("/api/alert-rules?requestId=secret", RPC.lstrip("/"), "/api/alert-rules"),
+        ("/api/nothing?matchers=secret", "", "/api/nothing"),
         ("/stats/prometheus", "", "/stats/prometheus"),
         ("/api/" + "x" * 500, "", ("/api/" + "x" * 500)[:256]),
         ("-", "", ""),
     ],
 )
-def test_a_path_that_is_no_rpcs_is_the_resource_without_its_query(path: str, method: str, resource: str) -> None:
+def test_the_rpc_is_found_by_the_path_and_a_path_of_rest_is_the_resource_without_its_query(
+    path: str, method: str, resource: str
+) -> None:
     found = refusal(path=path, details=LIMITED)
 
     assert (found.method, found.resource) == (method, resource)

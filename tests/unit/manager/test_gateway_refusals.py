@@ -8,6 +8,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
+from services.access.methods import rpc_finder
 from services.domain.audit_record import AuditRecord
 from services.manager.rpc.gateway_refusals import MAX_READ_A_SECOND, GatewayRefusalRpc
 from tests.fakes.clock import FakeClock
@@ -19,7 +20,7 @@ class World:
     def __init__(self) -> None:
         self.clock, self.kept = FakeClock(), list[AuditRecord]()
         ids = count(1)
-        self.rpc = GatewayRefusalRpc(self._keep, self.clock, lambda: str(next(ids)), {RPC})
+        self.rpc = GatewayRefusalRpc(self._keep, self.clock, lambda: str(next(ids)), rpc_finder())
 
     def _keep(self, records: Sequence[AuditRecord]) -> None:
         self.kept += records

@@ -125,7 +125,7 @@ def test_what_lets_strangers_in_is_a_warning() -> None:
     assert EnvoySettings(listen="0.0.0.0", **edge, **mesh).warnings == []
 
 
-def test_grpc_passes_through_no_filter_that_only_rest_needs(tmp_path: Path) -> None:
+def test_only_what_may_be_rest_passes_through_filters_of_rest(tmp_path: Path) -> None:
     config = json.loads(write_config(EnvoySettings(), tmp_path).read_text())
     (connections,) = (each for each in config["static_resources"]["listeners"] if each["name"] == "edge")
     http = connections["filter_chains"][0]["filters"][0]["typed_config"]
@@ -134,7 +134,10 @@ def test_grpc_passes_through_no_filter_that_only_rest_needs(tmp_path: Path) -> N
         is_grpc = any(header["name"] == "content-type" for header in route["match"].get("headers", ()))
         left_out = {name for name, given in route.get("typed_per_filter_config", {}).items() if given["disabled"]}
         rest = {f"envoy.filters.http.{name}" for name in ("buffer", "lua", "grpc_json_transcoder")}
-        assert left_out == (rest if is_grpc else set()), route["name"]
+        known = {"tocsin.known_keys", "tocsin.known_callers"}
+        # What is open to all holds no body.
+        is_open = route["match"].get("path") in ("/health", "/api/openapi.json")
+        assert left_out == (rest | known if is_grpc or is_open else set()), route["name"]
 
 
 @pytest.mark.parametrize("is_on", [True, False])
@@ -147,7 +150,8 @@ def test_filters_of_what_is_off_are_off(tmp_path: Path, *, is_on: bool) -> None:
     ]
     chosen_by_settings = {each["name"]: each["disabled"] for each in filters if "disabled" in each}
     names = ("local_ratelimit", "jwt_authn", "rbac")
-    expected = ["tocsin.anonymous", *(f"envoy.filters.http.{name}" for name in names)]
+    own = ("anonymous", "known_keys", "known_callers")
+    expected = [*(f"tocsin.{name}" for name in own), *(f"envoy.filters.http.{name}" for name in names)]
     assert chosen_by_settings == dict.fromkeys(expected, not is_on)
 
 
