@@ -82,14 +82,21 @@ def warm_up(ports: Ports, seconds: float) -> None:
 
 
 def throughput(
-    ports: Ports, seconds: float, *, is_columns: bool = False, services: int = 0, secure: SecureFiles | None = None
+    ports: Ports,
+    seconds: float,
+    *,
+    is_columns: bool = False,
+    services: int = 0,
+    rate: float | None = None,
+    secure: SecureFiles | None = None,
 ) -> Throughput:
-    """Send batches, or columns, as fast as they are accepted, then wait until all are evaluated."""
+    """Send batches, or columns, as fast as they are accepted or at `rate` events/s; wait until all are evaluated."""
     context = None if secure is None else secure.client_context()
     before, counted, started = process_costs(ports), evaluated(ports, context), time.monotonic()
     form = ("--size", str(COLUMNS_EVENTS), "--columns") if is_columns else ("--size", str(BATCH_EVENTS))
     keys = () if secure is None else ("--ca-file", str(secure.ca), "--key-file", str(secure.admin_key))
-    load = _start("bench.load", ports, "--seconds", str(seconds), "--services", str(services), *form, *keys)
+    pace = () if rate is None else ("--rate", str(rate))
+    load = _start("bench.load", ports, "--seconds", str(seconds), "--services", str(services), *form, *pace, *keys)
     sent = json.loads(load.communicate()[0])
     middle, at_end = time.monotonic() - started, evaluated(ports, context) - counted
     _await(lambda: evaluated(ports, context) - counted >= sent["events"])
