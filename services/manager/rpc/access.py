@@ -11,7 +11,6 @@ from services.chassis.callers import DEFAULT_TENANT, KeysUnavailable, Permission
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure, Violation
 from services.chassis.grpc_server import Mount
-from services.chassis.request_ids import request_id_of, respond_once
 from services.contract.audit_records import audit_message, read_outcome, read_role, role_message
 from services.contract.paging import encode_page_token, filters_of, shown_rows
 from services.contract.timestamps import timestamp_of
@@ -24,6 +23,7 @@ from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import KeyNotFound, TooManyKeys
 from services.manager.rpc.pages import TimeKey, page_by_time
 from services.manager.rpc.requests import (
+    act_once,
     actor_of,
     check_choices,
     check_fields,
@@ -68,7 +68,6 @@ class AccessRpc(AccessServiceServicer):
 
     async def CreateKey(self, request: pb.CreateKeyRequest, _context: Any) -> pb.CreateKeyResponse:
         check_fields(request)
-        request_id_of(request)
         now = self._clock.now()
         text, key_id, secret_hash = make_key(self._chance(KEY_CHANCE))
         key = _read_key(request.key, key_id, secret_hash, now)
@@ -82,16 +81,12 @@ class AccessRpc(AccessServiceServicer):
             made.append(text)
             return pb.CreateKeyResponse(key=key_message(key, now))
 
-        async with self._store.transaction(commit=not request.validate_only) as transaction:
-            if request.validate_only:
-                response = await act(transaction)
-                for field in _STORED_FIELDS:
-                    response.key.ClearField(field)  # type: ignore[arg-type]  # they are fields of the message
-                return response
-            # What is remembered for a repeated call has no text.
-            response = await respond_once(
-                request, transaction.requests, pb.CreateKeyResponse, lambda: act(transaction), now=now
-            )
+        # What is remembered for a repeated call has no text.
+        response = await act_once(self._store, request, pb.CreateKeyResponse, act, now=now)
+        if request.validate_only:
+            for field in _STORED_FIELDS:
+                response.key.ClearField(field)  # type: ignore[arg-type]  # they are fields of the message
+            return response
         await self._take_effect()
         response.text = "".join(made)
         return response
@@ -111,10 +106,7 @@ class AccessRpc(AccessServiceServicer):
             await transaction.api_keys.upsert(key)
             return pb.RevokeKeyResponse(key=key_message(key, now))
 
-        async with self._store.transaction() as transaction:
-            response = await respond_once(
-                request, transaction.requests, pb.RevokeKeyResponse, lambda: act(transaction), now=now
-            )
+        response = await act_once(self._store, request, pb.RevokeKeyResponse, act, now=now)
         await self._take_effect()
         return response
 

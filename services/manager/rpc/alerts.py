@@ -8,7 +8,6 @@ import structlog
 
 from services.chassis.clock import Clock
 from services.chassis.grpc_server import Mount
-from services.chassis.request_ids import respond_once
 from services.chassis.telemetry import trace_headers
 from services.contract.paging import encode_page_token, filters_of
 from services.contract.timestamps import datetime_of
@@ -26,6 +25,7 @@ from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.alert_queries import select_page, watch_filter
 from services.manager.rpc.failures import AlertNotFound, AlertStateConflict
 from services.manager.rpc.requests import (
+    act_once,
     actor_of,
     check_etag,
     check_fields,
@@ -68,17 +68,16 @@ class AlertCommands:
         resolved: list[str] = []
         acknowledged: list[Alert] = []
         now = self._clock.now()
-        async with self._store.transaction() as transaction:
 
-            async def act() -> _CommandResponse:
-                alert, reason = await self._apply(transaction, request, command, now)
-                if not alert.is_open:
-                    resolved.append(alert.subject.open_key)
-                if reason is AlertReason.ACKNOWLEDGED:
-                    acknowledged.append(alert)
-                return response_type(alert=alert_message(alert), unchanged=reason in _UNCHANGED)
+        async def act(transaction: Transaction) -> _CommandResponse:
+            alert, reason = await self._apply(transaction, request, command, now)
+            if not alert.is_open:
+                resolved.append(alert.subject.open_key)
+            if reason is AlertReason.ACKNOWLEDGED:
+                acknowledged.append(alert)
+            return response_type(alert=alert_message(alert), unchanged=reason in _UNCHANGED)
 
-            response = await respond_once(request, transaction.requests, response_type, act, now=now)
+        response = await act_once(self._store, request, response_type, act, now=now)
         await self._dedup_cache.remove(resolved)
         for alert in acknowledged:
             self._metrics.acknowledged(alert.subject.severity, now - alert.fire_time)

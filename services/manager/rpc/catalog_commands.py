@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from services.chassis.clock import Clock
 from services.chassis.failures import Violation
-from services.chassis.request_ids import request_id_of, respond_once
 from services.contract.timestamps import timestamp_of
 from services.manager.core.catalog import (
     MAX_SERVICES,
@@ -23,7 +22,7 @@ from services.manager.core.catalog import (
 from services.manager.ports.feeds import CatalogFeed
 from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import ServiceNotFound, TooManyServices
-from services.manager.rpc.requests import check_etag, check_fields, fields_with_nul, refuse_if_any
+from services.manager.rpc.requests import act_once, check_etag, check_fields, fields_with_nul, refuse_if_any
 from tocsin.catalog.v1 import catalog_service_pb2 as pb
 from tocsin.catalog.v1.service_entry_pb2 import ServiceEntry as EntryMessage
 
@@ -99,15 +98,9 @@ class CatalogCommands:
         return pb.DeleteServiceResponse()
 
     async def _run(self, request: _Request, response_type: type[_Response], act: "_Act[_Response]") -> _Response:
-        # A wrong request_id is refused also when the call validates only.
-        request_id_of(request)
         # Before the transaction, which must not wait for another connection.
         await self._feed.refresh()
-        async with self._store.transaction(commit=not request.validate_only) as transaction:
-            if request.validate_only:
-                return await act(transaction)
-            now = self._clock.now()
-            return await respond_once(request, transaction.requests, response_type, lambda: act(transaction), now=now)
+        return await act_once(self._store, request, response_type, act, now=self._clock.now())
 
     async def _warnings(self, applied: Sequence[AppliedEntry]) -> list[pb.CatalogWarning]:
         """Return what is odd about these services in the catalog that they make; in a thread, since it may be large."""

@@ -7,7 +7,7 @@ from typing import Any
 from services.chassis.clock import Clock
 from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
-from services.chassis.request_ids import request_id_of, respond_once
+from services.chassis.request_ids import request_id_of
 from services.contract.paging import encode_page_token, filters_of, shown_rows
 from services.manager.core.service_changes import (
     MAX_CHANGES,
@@ -18,10 +18,11 @@ from services.manager.core.service_changes import (
 )
 from services.manager.messages.alerts import change_message
 from services.manager.ports.readers import ChangeReader
-from services.manager.ports.tables import Store
+from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import TooManyChanges
 from services.manager.rpc.pages import page_by_time
 from services.manager.rpc.requests import (
+    act_once,
     actor_of,
     check_choices,
     check_fields,
@@ -61,15 +62,14 @@ class ChangeRpc(ChangeServiceServicer):
             message.ClearField("id")
             message.ClearField("create_time")
             return pb.RecordChangeResponse(change=message)
-        async with self._store.transaction() as transaction:
 
-            async def act() -> pb.RecordChangeResponse:
-                if await transaction.changes.count(MAX_CHANGES) >= MAX_CHANGES:
-                    raise TooManyChanges(f"there are {MAX_CHANGES} changes already, which is the maximum")
-                await transaction.changes.insert(change)
-                return pb.RecordChangeResponse(change=change_message(change))
+        async def act(transaction: Transaction) -> pb.RecordChangeResponse:
+            if await transaction.changes.count(MAX_CHANGES) >= MAX_CHANGES:
+                raise TooManyChanges(f"there are {MAX_CHANGES} changes already, which is the maximum")
+            await transaction.changes.insert(change)
+            return pb.RecordChangeResponse(change=change_message(change))
 
-            return await respond_once(request, transaction.requests, pb.RecordChangeResponse, act, now=now)
+        return await act_once(self._store, request, pb.RecordChangeResponse, act, now=now)
 
     async def ListChanges(self, request: pb.ListChangesRequest, _context: Any) -> pb.ListChangesResponse:
         check_fields(request)

@@ -9,7 +9,6 @@ from google.protobuf.message import Message
 
 from services.chassis.clock import Clock
 from services.chassis.failures import Violation
-from services.chassis.request_ids import respond_once
 from services.chassis.telemetry import trace_headers
 from services.manager.core.alert_changes import AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction
@@ -30,7 +29,15 @@ from services.manager.messages.incidents import incident_message
 from services.manager.ports.feeds import CatalogFeed, DedupCache
 from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import IncidentNotFound, IncidentStateConflict, TooManyComments
-from services.manager.rpc.requests import actor_of, check_etag, check_fields, check_length, optional_time, refuse_if_any
+from services.manager.rpc.requests import (
+    act_once,
+    actor_of,
+    check_etag,
+    check_fields,
+    check_length,
+    optional_time,
+    refuse_if_any,
+)
 from tocsin.incidents.v1 import incident_pb2
 from tocsin.incidents.v1 import incident_service_pb2 as pb
 
@@ -187,31 +194,28 @@ class IncidentCommands:
         check_length(request, actor=256, comment=4096)
         now = self._clock.now()
         resolved: list[str] = []
-        async with self._store.transaction() as transaction:
 
-            async def act() -> _Response:
-                revision = await transaction.incidents.lock()
-                ids = [request.id, *([request.other_id] if isinstance(request, pb.MergeIncidentsRequest) else [])]
-                before = await transaction.incidents.load(ids)
-                for incident_id in ids:
-                    if incident_id not in before:
-                        raise IncidentNotFound("there is no incident with this id", incident_id=incident_id)
-                if isinstance(request, pb.CommentIncidentRequest):
-                    await _check_comments(transaction, request.id)
-                actor = actor_of(request.actor)
-                changes = self._with_causes(decide([before[each] for each in ids], actor, now), now)
-                _check(request, before, changes)
-                response = respond(changes)
-                await transaction.incidents.save(
-                    [change for change in changes if change.history], revision, before=before
-                )
-                if isinstance(request, pb.ResolveIncidentRequest) and not _is_unchanged(changes):
-                    resolved.extend(await _resolve_alerts(transaction, before[request.id], request, actor, now))
-                for change in changes:
-                    log.info("incident_changed", incident_id=change.incident.id, reason=change.reason.value)
-                return response
+        async def act(transaction: Transaction) -> _Response:
+            revision = await transaction.incidents.lock()
+            ids = [request.id, *([request.other_id] if isinstance(request, pb.MergeIncidentsRequest) else [])]
+            before = await transaction.incidents.load(ids)
+            for incident_id in ids:
+                if incident_id not in before:
+                    raise IncidentNotFound("there is no incident with this id", incident_id=incident_id)
+            if isinstance(request, pb.CommentIncidentRequest):
+                await _check_comments(transaction, request.id)
+            actor = actor_of(request.actor)
+            changes = self._with_causes(decide([before[each] for each in ids], actor, now), now)
+            _check(request, before, changes)
+            response = respond(changes)
+            await transaction.incidents.save([change for change in changes if change.history], revision, before=before)
+            if isinstance(request, pb.ResolveIncidentRequest) and not _is_unchanged(changes):
+                resolved.extend(await _resolve_alerts(transaction, before[request.id], request, actor, now))
+            for change in changes:
+                log.info("incident_changed", incident_id=change.incident.id, reason=change.reason.value)
+            return response
 
-            response = await respond_once(request, transaction.requests, response_type, act, now=now)
+        response = await act_once(self._store, request, response_type, act, now=now)
         await self._dedup_cache.remove(resolved)
         return response
 

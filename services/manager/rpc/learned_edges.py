@@ -8,7 +8,6 @@ from services.chassis.callers import current_caller
 from services.chassis.clock import Clock
 from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
-from services.chassis.request_ids import respond_once
 from services.chassis.tenants import as_tenant, is_tenant_name, tenant_served
 from services.contract.paging import encode_page_token, filters_of, shown_rows
 from services.contract.timestamps import datetime_of, timestamp_of
@@ -21,7 +20,7 @@ from services.manager.ports.readers import LearnedEdgeFilter, LearnedEdgeReader
 from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import LearnedEdgeNotFound
 from services.manager.rpc.pages import page_of
-from services.manager.rpc.requests import actor_of, check_choices, check_fields, check_length, refuse_if_any
+from services.manager.rpc.requests import act_once, actor_of, check_choices, check_fields, check_length, refuse_if_any
 from tocsin.catalog.v1 import learned_edge_service_pb2 as pb
 from tocsin.catalog.v1.learned_edge_service_pb2_grpc import (
     LearnedEdgeServiceServicer,
@@ -125,16 +124,15 @@ class LearnedEdgeRpc(LearnedEdgeServiceServicer):
         check_fields(request, "service", "depends_on")
         check_length(request, actor=_MAX_ACTOR)
         now = self._clock.now()
-        async with self._store.transaction() as transaction:
 
-            async def act() -> _Response:
-                before = await _locked(transaction, request)
-                edge = before.decided(state, actor_of(request.actor), now)
-                if edge is not before:
-                    await transaction.learned_edges.save(LearnedChanges(written=(edge,), is_graph_changed=True))
-                return response_type(edge=self._message(edge), unchanged=edge is before)
+        async def act(transaction: Transaction) -> _Response:
+            before = await _locked(transaction, request)
+            edge = before.decided(state, actor_of(request.actor), now)
+            if edge is not before:
+                await transaction.learned_edges.save(LearnedChanges(written=(edge,), is_graph_changed=True))
+            return response_type(edge=self._message(edge), unchanged=edge is before)
 
-            return await respond_once(request, transaction.requests, response_type, act, now=now)
+        return await act_once(self._store, request, response_type, act, now=now)
 
     def _message(self, edge: LearnedEdge) -> pb.LearnedEdge:
         edge = edge.faded(self._clock.now(), self._settings.half_life)

@@ -10,7 +10,6 @@ import structlog
 
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure, Violation
-from services.chassis.request_ids import request_id_of, respond_once
 from services.manager.core.on_call import ScheduleOverride
 from services.manager.core.on_call_checks import (
     names_receivers,
@@ -50,6 +49,7 @@ from services.manager.rpc.failures import (
 from services.manager.rpc.on_call_messages import GivenResource, ResourceMessage, override_message, read_resource
 from services.manager.rpc.on_call_messages import resource_message as message_of
 from services.manager.rpc.requests import (
+    act_once,
     actor_of,
     check_etag,
     check_fields,
@@ -202,16 +202,9 @@ class OnCallCommands:
         response_type: type[_Response],
         act: Callable[[Transaction], Awaitable[_Response]],
     ) -> _Response:
-        # A wrong request_id is refused also when the call validates only.
-        request_id_of(request)
-        async with self._store.transaction(commit=not request.validate_only) as transaction:
-            if request.validate_only:
-                return await act(transaction)
-            now = self._clock.now()
-            response = await respond_once(
-                request, transaction.requests, response_type, lambda: act(transaction), now=now
-            )
-        await self._take_effect()
+        response = await act_once(self._store, request, response_type, act, now=self._clock.now())
+        if not request.validate_only:
+            await self._take_effect()
         return response
 
     async def _warnings(self, given: Sequence[GivenResource]) -> list[pb.OnCallWarning]:

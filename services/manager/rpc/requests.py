@@ -1,24 +1,47 @@
-"""What requests have in common: required fields, texts, times, etags, matchers."""
+"""What requests have in common: required fields, texts, times, etags, matchers, and how they are carried out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.chassis.callers import current_caller
 from services.chassis.failures import InvalidRequest, Violation
+from services.chassis.request_ids import request_id_of, respond_once
 from services.contract.timestamps import datetime_of
 from services.domain.matchers import LabelMatcher, MatcherError, parse_matchers
 from services.domain.severity import Severity
+from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import EtagMismatch
 from services.rule_language.label_regex import compile_regex
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
+
+_Response = TypeVar("_Response", bound=Message)
 
 _MAX_MATCHER_TEXTS = 8
 _MAX_ACTOR = 256
 # Who acts when the caller does not say.
 _ANONYMOUS = "anonymous"
+
+
+async def act_once(
+    store: Store,
+    request: Message,
+    response_type: type[_Response],
+    act: Callable[[Transaction], Awaitable[_Response]],
+    *,
+    now: datetime,
+) -> _Response:
+    """Act in a transaction, once for each request_id; what validates only is rolled back. Raises as `respond_once`."""
+    validate_only: bool = getattr(request, "validate_only", False)
+    # A wrong request_id is refused also when the call validates only.
+    request_id_of(request)
+    async with store.transaction(commit=not validate_only) as transaction:
+        if validate_only:
+            return await act(transaction)
+        return await respond_once(request, transaction.requests, response_type, lambda: act(transaction), now=now)
 
 
 def refuse_if_any(*violations: Violation) -> None:

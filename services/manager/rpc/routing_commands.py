@@ -9,7 +9,7 @@ import structlog
 
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure, Violation
-from services.chassis.request_ids import request_id_of, respond_once
+from services.chassis.request_ids import request_id_of
 from services.contract.timestamps import timestamp_of
 from services.manager.core.on_call_records import OnCallKind
 from services.manager.core.routing_checks import RoutingProblem, routing_problems, routing_warnings
@@ -19,7 +19,7 @@ from services.manager.ports.feeds import ReceiverFeed, RoutingFeed
 from services.manager.ports.readers import RoutingReader
 from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import RoutingNotFound
-from services.manager.rpc.requests import actor_of, check_etag, check_fields, check_length, refuse_if_any
+from services.manager.rpc.requests import act_once, actor_of, check_etag, check_fields, check_length, refuse_if_any
 from tocsin.routing.v1 import routing_service_pb2 as pb
 from tocsin.routing.v1.routing_tree_pb2 import RoutingTree as TreeMessage
 
@@ -86,13 +86,10 @@ class RoutingCommands:
     async def set(self, request: pb.SetRoutingRequest) -> pb.SetRoutingResponse:
         _check_texts(request)
         tree, warnings = await self._checker.read(request.tree)
-        if not request.validate_only:
-            return await self._run(request, pb.SetRoutingResponse(warnings=warnings), tree, request.comment)
-        async with self._store.transaction(commit=False) as transaction:
-            response = pb.SetRoutingResponse(warnings=warnings)
-            await self._write(request, response, tree, request.comment, transaction)
-        for field in _STORED_FIELDS:
-            response.routing.ClearField(field)  # type: ignore[arg-type]  # they are fields of the message
+        response = await self._run(request, pb.SetRoutingResponse(warnings=warnings), tree, request.comment)
+        if request.validate_only:
+            for field in _STORED_FIELDS:
+                response.routing.ClearField(field)  # type: ignore[arg-type]  # they are fields of the message
         return response
 
     async def rollback(self, request: pb.RollbackRoutingRequest) -> pb.RollbackRoutingResponse:
@@ -108,14 +105,13 @@ class RoutingCommands:
 
     async def _run(self, request: _Request, response: _Response, tree: RoutingTree, comment: str) -> _Response:
         """Write a tree that was checked, and fill in the response."""
-        async with self._store.transaction() as transaction:
-            response = await respond_once(
-                request,
-                transaction.requests,
-                type(response),
-                lambda: self._write(request, response, tree, comment, transaction),
-                now=self._clock.now(),
-            )
+        response = await act_once(
+            self._store,
+            request,
+            type(response),
+            lambda transaction: self._write(request, response, tree, comment, transaction),
+            now=self._clock.now(),
+        )
         # So that this instance knows what was written before it responds; the others learn of it in a moment.
         with suppress(Failure):
             await self._feed.refresh()

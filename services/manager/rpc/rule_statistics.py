@@ -7,7 +7,6 @@ from services.chassis.callers import current_caller
 from services.chassis.clock import Clock
 from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
-from services.chassis.request_ids import respond_once
 from services.chassis.tenants import as_tenant, tenant_served
 from services.contract.timestamps import datetime_of, timestamp_of
 from services.domain.problem_reason import ProblemReason
@@ -15,9 +14,9 @@ from services.manager.core.rule import MAX_RULES, RuleStatistics
 from services.manager.core.rule_problems import MAX_PROBLEM_CHARACTERS, REPORT_EXPIRY, ReportedProblem, apply_report
 from services.manager.messages.rules import problem_message, rule_history_message
 from services.manager.ports.readers import RuleProblemReader, RuleStatisticsReader
-from services.manager.ports.tables import Store
+from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import RuleNotFound
-from services.manager.rpc.requests import check_fields, check_length, refuse_if_any
+from services.manager.rpc.requests import act_once, check_fields, check_length, refuse_if_any
 from tocsin.rules.v1 import rule_statistics_service_pb2 as pb
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_pb2 import RuleProblem as RuleProblemMessage
@@ -82,16 +81,15 @@ class RuleStatisticsRpc(RuleStatisticsServiceServicer):
         problems: Mapping[str, ReportedProblem],
     ) -> pb.ReportRuleStatisticsResponse:
         now = self._clock.now()
-        async with self._store.transaction() as transaction:
 
-            async def act() -> pb.ReportRuleStatisticsResponse:
-                await transaction.rule_statistics.add(added)
-                if request.instance:
-                    stored = await transaction.rule_problems.load_for_update(request.instance)
-                    await transaction.rule_problems.save(request.instance, apply_report(stored, problems, now), now)
-                return pb.ReportRuleStatisticsResponse()
+        async def act(transaction: Transaction) -> pb.ReportRuleStatisticsResponse:
+            await transaction.rule_statistics.add(added)
+            if request.instance:
+                stored = await transaction.rule_problems.load_for_update(request.instance)
+                await transaction.rule_problems.save(request.instance, apply_report(stored, problems, now), now)
+            return pb.ReportRuleStatisticsResponse()
 
-            return await respond_once(request, transaction.requests, pb.ReportRuleStatisticsResponse, act, now=now)
+        return await act_once(self._store, request, pb.ReportRuleStatisticsResponse, act, now=now)
 
 
 class CurrentProblems:

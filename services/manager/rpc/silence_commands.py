@@ -7,7 +7,6 @@ from zoneinfo import ZoneInfo
 
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure, Violation
-from services.chassis.request_ids import request_id_of, respond_once
 from services.contract.timestamps import duration_of, timedelta_of, timestamp_of
 from services.domain.matchers import MAX_MATCHERS
 from services.manager.core.recurrence import Recurrence
@@ -17,6 +16,7 @@ from services.manager.ports.feeds import SilenceFeed
 from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import SilenceNotFound, TooManySilences
 from services.manager.rpc.requests import (
+    act_once,
     author_of,
     check_etag,
     check_fields,
@@ -44,7 +44,6 @@ class SilenceCommands:
     async def create(self, request: pb.CreateSilenceRequest) -> pb.CreateSilenceResponse:
         now = self._clock.now()
         check_fields(request)
-        request_id_of(request)
         silence = read_silence(request.silence, self._new_id(), now)
         refuse_if_any(*(Violation(field, description) for field, description in silence_problems(silence, now=now)))
 
@@ -56,15 +55,11 @@ class SilenceCommands:
             await transaction.silences.upsert(silence, revision)
             return pb.CreateSilenceResponse(silence=silence_message(silence, now))
 
-        async with self._store.transaction(commit=not request.validate_only) as transaction:
-            if request.validate_only:
-                response = await act(transaction)
-                for field in _STORED_FIELDS:
-                    response.silence.ClearField(field)  # type: ignore[arg-type]  # they are fields of the message
-                return response
-            response = await respond_once(
-                request, transaction.requests, pb.CreateSilenceResponse, lambda: act(transaction), now=now
-            )
+        response = await act_once(self._store, request, pb.CreateSilenceResponse, act, now=now)
+        if request.validate_only:
+            for field in _STORED_FIELDS:
+                response.silence.ClearField(field)  # type: ignore[arg-type]  # they are fields of the message
+            return response
         await self._take_effect()
         return response
 
@@ -84,10 +79,7 @@ class SilenceCommands:
             await transaction.silences.upsert(silence, await transaction.silences.take_revision())
             return pb.ExpireSilenceResponse(silence=silence_message(silence, now))
 
-        async with self._store.transaction() as transaction:
-            response = await respond_once(
-                request, transaction.requests, pb.ExpireSilenceResponse, lambda: act(transaction), now=now
-            )
+        response = await act_once(self._store, request, pb.ExpireSilenceResponse, act, now=now)
         await self._take_effect()
         return response
 
