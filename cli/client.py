@@ -108,6 +108,13 @@ _MEANINGS = {
     "http2": "what answers there is not Tocsin",
     "": "the connection was closed; a server with TLS needs --ca-file",
 }
+# Other words of the library, by how they begin.
+_OTHER_WORDS = {
+    "Deadline Exceeded": "no answer in time",
+    "Stream removed": "the connection was closed",
+    "Socket closed": "the connection was closed",
+    "Method not found!": "what answers there does not know this call: a service in place of Envoy, or an older release",
+}
 _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
@@ -167,14 +174,18 @@ def error_report_of(error: grpc.RpcError) -> ErrorReport:
     return ErrorReport(code=error.code().name, message=_message_of(error), details=details)
 
 
-def _message_of(error: grpc.RpcError) -> str:
+def words_of_call_error(error: grpc.RpcError) -> str:
     """Return the server's sentence, or what is known where none answered."""
     message = error.details() or ""
     if message.startswith(_NO_CONNECTION):
-        meaning = next(meaning for words, meaning in _MEANINGS.items() if words in message)
-        return f"{meaning}; `tocsin status` shows what runs on this machine, --server or TOCSIN_SERVER names another"
-    # Words of the library, which only repeat the code.
-    return "no answer in time" if message == "Deadline Exceeded" else message
+        return next(meaning for words, meaning in _MEANINGS.items() if words in message)
+    return next((meaning for words, meaning in _OTHER_WORDS.items() if message.startswith(words)), message)
+
+
+def _message_of(error: grpc.RpcError) -> str:
+    hint = "; `tocsin status` shows what runs on this machine, --server or TOCSIN_SERVER names another"
+    is_without_server = (error.details() or "").startswith(_NO_CONNECTION)
+    return words_of_call_error(error) + (hint if is_without_server else "")
 
 
 def field_violations(error: grpc.RpcError) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
-from cli.client import RPC_TIMEOUT_S, retry_delay_of
+from cli.client import RPC_TIMEOUT_S, retry_delay_of, words_of_call_error
 from services.chassis.backoff import Backoff
 from tocsin.alerts.v1.alert_pb2 import Alert
 from tocsin.alerts.v1.alert_service_pb2 import GetAlertRequest, WatchAlertsRequest
@@ -110,7 +110,7 @@ class ChangeWatch(ABC, Generic[_Watched]):
         """Say why the connection broke; return the seconds until the next one."""
         delay: float = max(self.backoff.delay(self._failures).total_seconds(), retry_delay_of(error) or 0.0)
         self._failures += 1
-        self.notice(f"{error.code().name}: {error.details()}; connecting again in {delay:.1f} s")
+        self.notice(f"{error.code().name}: {words_of_call_error(error)}; connecting again in {delay:.1f} s")
         return delay
 
     def _ended_meanwhile(self) -> Iterator[_Watched]:

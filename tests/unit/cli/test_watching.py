@@ -79,6 +79,16 @@ def test_a_refused_request_is_not_repeated(edge: Edge) -> None:
     assert len(delays) == 1
 
 
+def test_a_connection_that_breaks_is_said_in_words_and_not_in_those_of_the_library() -> None:
+    said: list[str] = []
+    with grpc.insecure_channel("127.0.0.1:1") as channel:
+        watch = Watch(stub=AlertServiceStub(channel), request=WatchAlertsRequest(), notice=said.append)
+        with pytest.raises(grpc.RpcError) as refused:
+            list(watch.changes())
+        watch._report(refused.value)
+    assert said[0].startswith("UNAVAILABLE: nothing listens there; connecting again in")
+
+
 def test_a_watch_of_incidents_reads_what_ended_meanwhile(edge: Edge) -> None:
     with grpc.insecure_channel(edge.address) as channel:
         watch = IncidentWatch(stub=IncidentServiceStub(channel), request=WatchIncidentsRequest(), notice=lambda _: None)

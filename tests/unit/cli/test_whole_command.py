@@ -128,6 +128,8 @@ def test_a_wrong_server_is_named_with_what_is_wrong(server: str, why: str) -> No
         ("failed to connect to all addresses; last error: Failed parsing HTTP/2", "what answers there is not Tocsin"),
         ("Received http2 header with status: 404", "what answers there is not Tocsin"),
         ("failed to connect to all addresses; last error: Socket closed", "the connection was closed; a server with"),
+        ("Stream removed (RST_STREAM (Received RST_STREAM with error code 2))", "the connection was closed"),
+        ("Method not found!", "what answers there does not know this call"),
     ],
 )
 def test_what_the_library_says_of_a_connection_is_said_in_words(words: str, why: str) -> None:
