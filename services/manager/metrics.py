@@ -38,7 +38,7 @@ class Metrics:
         self._ended = manager.create_counter(
             "tocsin.manager.rule.alerts.ended",
             "{alert}",
-            "Alerts that were resolved because their rule was disabled or deleted.",
+            "Alerts that ended because their rule was disabled, deleted, or edited so that counting began again.",
         )
         self._incidents = manager.create_counter(
             "tocsin.manager.incident.changes", "{change}", "Changes of incidents by alerts and by time, by reason."

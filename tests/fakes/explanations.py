@@ -1,9 +1,10 @@
 """What explanations read, of the store in memory."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 
 from services.manager.core.alert import Alert, AlertHistoryEntry, AlertHistoryKind
-from services.manager.core.alert_lifecycle import Fired
+from services.manager.core.alert_lifecycle import Ended, Fired
 from services.manager.core.explanation import RuleRevision
 from services.manager.core.incident import IncidentHistoryEntry
 from services.manager.core.rule import StoredRule
@@ -18,7 +19,15 @@ class MemoryExplanationReader:
 
     async def revisions(self, alerts: Sequence[Alert]) -> Mapping[str, Sequence[int]]:
         return {
-            alert.id: tuple(dict.fromkeys((self._firing(alert), alert.status.last_firing.rule_revision)))
+            alert.id: tuple(
+                dict.fromkeys(
+                    (
+                        self._judged(alert, Fired, alert.fire_time),
+                        alert.status.last_firing.rule_revision,
+                        self._judged(alert, Ended, alert.resolve_time),
+                    )
+                )
+            )
             for alert in alerts
         }
 
@@ -38,14 +47,14 @@ class MemoryExplanationReader:
         entries = self._store.tables.history.values()
         return [entry for entry in entries if entry.alert_id in alert_ids and entry.kind in _DELIVERIES][-limit:]
 
-    def _firing(self, alert: Alert) -> int:
+    def _judged(self, alert: Alert, kind: type[Fired | Ended], time: datetime | None) -> int:
         return max(
             (
                 transition.evaluation.rule_revision
                 for transition in self._store.tables.transitions.values()
-                if isinstance(transition.observation, Fired)
+                if isinstance(transition.observation, kind)
                 and transition.open_key == alert.subject.open_key
-                and transition.evaluation.time == alert.fire_time
+                and transition.evaluation.time == time
             ),
             default=alert.status.last_firing.rule_revision,
         )

@@ -326,6 +326,10 @@ class MemoryRuleEndings:
     async def next_for_update(self) -> RuleEnding | None:
         return min(self._tables.rule_endings.values(), key=lambda ending: ending.revision, default=None)
 
+    async def load(self, rule_ids: Collection[str]) -> Mapping[str, RuleEnding]:
+        endings = sorted(self._tables.rule_endings.values(), key=lambda ending: ending.revision)
+        return {ending.rule_id: ending for ending in endings if ending.rule_id in rule_ids}
+
     async def delete(self, ending: RuleEnding) -> None:
         del self._tables.rule_endings[ending.revision]
 

@@ -109,9 +109,11 @@ def supersede(alert: Alert, successor: str, time: datetime, *, now: datetime) ->
     return AlertChange(alert=after, history=(entry,))
 
 
-def recover(alert: Alert, status: AlertStatus, evaluation: Evaluation, *, now: datetime) -> AlertChange:
-    """End the alert because its condition no longer holds."""
-    entry = _entry(alert, AlertHistoryKind.RESOLVED, evaluation.time)
+def recover(
+    alert: Alert, status: AlertStatus, evaluation: Evaluation, comment: str = "", *, now: datetime
+) -> AlertChange:
+    """End the alert because its condition no longer holds; the comment says what else there is to say of that."""
+    entry = replace(_entry(alert, AlertHistoryKind.RESOLVED, evaluation.time), comment=comment)
     after = replace(_next_version(alert, status, now), resolve_time=evaluation.time)
     return AlertChange(alert=after, history=(entry,))
 

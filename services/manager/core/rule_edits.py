@@ -47,13 +47,21 @@ class UpdateMaskError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleEnding:
-    """A rule that was disabled or deleted: its open alerts of an older revision than this have to be resolved."""
+    """A rule that was disabled, deleted, or edited so that counting begins again.
+
+    Its open alerts of an older revision than this have to be resolved, with the comment.
+    """
 
     revision: int
     rule_id: str
     comment: str
     # The trace of the command.
     traceparent: str = ""
+
+
+def words_of_ending(edit: str, revision: int, *, author: str = "") -> str:
+    """Return why alerts end with an edit of their rule; `author` is empty where nobody knows who it was."""
+    return f"the rule was {edit}{author and f' by {author}'} (revision {revision})"
 
 
 def masked_fields(mask: Sequence[str], present: Collection[str]) -> frozenset[str] | None:

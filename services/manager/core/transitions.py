@@ -1,6 +1,6 @@
 """Decide what a batch of the evaluator's transitions does to the alerts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -23,6 +23,7 @@ from services.manager.core.alert_lifecycle import (
     Observation,
     apply_observation,
 )
+from services.manager.core.rule_edits import RuleEnding
 
 # The open key of a group, and the start of the window with which the episode began.
 EpisodeKey = tuple[str, datetime]
@@ -82,10 +83,12 @@ class TransitionContext:
     open_alerts: dict[str, Alert] = field(default_factory=dict)
     histories: dict[EpisodeKey, EpisodeHistory] = field(default_factory=dict)
     processed: set[tuple[str, str]] = field(default_factory=set)
+    # The newest ending of each rule whose alerts are still being resolved, by its id.
+    rule_endings: Mapping[str, RuleEnding] = field(default_factory=dict)
 
     def copy(self) -> "TransitionContext":
         """Return a copy that can be changed."""
-        return TransitionContext(dict(self.open_alerts), dict(self.histories), set(self.processed))
+        return TransitionContext(dict(self.open_alerts), dict(self.histories), set(self.processed), self.rule_endings)
 
 
 def decide(
@@ -113,7 +116,7 @@ def _decide(
     if status is not None and (alert is None or reason is AlertReason.RAISED):
         change: AlertChange | None = _opened(transition, status, history, now, silencing)
     else:
-        change = _change(transition, alert, status, reason, now)
+        change = _change(transition, alert, status, reason, context.rule_endings.get(transition.subject.rule_id), now)
     superseded = None
     if reason is AlertReason.RAISED and alert is not None and change is not None:
         superseded = supersede(alert, change.alert.id, transition.evaluation.time, now=now)
@@ -131,6 +134,7 @@ def _change(
     alert: Alert | None,
     status: AlertStatus | None,
     reason: AlertReason,
+    ending: RuleEnding | None,
     now: datetime,
 ) -> AlertChange | None:
     if status is None or alert is None:
@@ -139,7 +143,18 @@ def _change(
         return update(alert, transition.id, status, transition.subject, now=now)
     if status.is_open:
         return repeat(alert, transition.id, status, transition.evaluation.time, transition.subject, now=now)
-    return recover(alert, status, transition.evaluation, now=now)
+    comment = _why_ended(alert, transition.evaluation, ending)
+    return recover(alert, status, transition.evaluation, comment, now=now)
+
+
+def _why_ended(alert: Alert, evaluation: Evaluation, ending: RuleEnding | None) -> str:
+    """Say what an edit of the rule has to do with the end of an alert; nothing when there was none since it fired."""
+    revision = alert.status.last_firing.rule_revision
+    if ending is not None and revision < ending.revision:
+        return ending.comment
+    if revision < evaluation.rule_revision:
+        return f"the condition no longer held, by revision {evaluation.rule_revision} of the rule"
+    return ""
 
 
 def _opened(

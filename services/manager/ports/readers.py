@@ -272,7 +272,7 @@ class ExplanationReader(Protocol):
     """What explanations read besides alerts, incidents and silences."""
 
     async def revisions(self, alerts: Sequence[Alert]) -> Mapping[str, Sequence[int]]:
-        """Return by alert the revisions of the rule that judged it: that of its firing, and of its last firing."""
+        """Return by alert the revisions of the rule that judged it: of its firing, its last firing and its end."""
 
     async def rules(self, revisions: Collection[int]) -> Mapping[int, RuleRevision]:
         """Return what rules said at these revisions, of those that are stored."""

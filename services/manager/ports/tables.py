@@ -242,6 +242,9 @@ class RuleEndingTable(Protocol):
     async def next_for_update(self) -> RuleEnding | None:
         """Return an ending that no other transaction works on until this one ends."""
 
+    async def load(self, rule_ids: Collection[str]) -> Mapping[str, RuleEnding]:
+        """Return the newest ending of each of these rules that has one."""
+
     async def delete(self, ending: RuleEnding) -> None:
         """Delete an ending whose alerts are all resolved."""
 

@@ -22,7 +22,7 @@ from services.manager.messages.rules import rule_message, set_fields
 from services.manager.metrics import Metrics
 from services.manager.ports.tables import NameTakenError, Store, Transaction
 from services.manager.rpc.failures import RuleNameTaken, RuleNotFound, TooManyRules
-from services.manager.rpc.requests import check_etag, check_fields, refuse_if_any
+from services.manager.rpc.requests import author_of, check_etag, check_fields, refuse_if_any
 from services.rule_language.rule import Draft, Rule, RuleError, complete
 from services.rule_language.warnings import find_warnings
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
@@ -241,14 +241,16 @@ class _RuleEdits:
         after = rule_edits.edit(stored, rule, revision, is_fresh=is_fresh, now=self._now)
         await self._upsert(after, RuleEdit.UPDATED)
         if stored.rule.enabled and not after.rule.enabled:
-            await self._end_alerts(after, revision, "the rule was disabled")
+            await self._end_alerts(after, revision, "disabled")
+        elif stored.rule.enabled and is_fresh:
+            await self._end_alerts(after, revision, "edited so that counting begins again")
         return after
 
     async def delete(self, stored: StoredRule) -> None:
         revision = await self._rules.take_revision()
         await self._rules.delete(stored, revision, self._now)
         self.count += 1
-        await self._end_alerts(stored, revision, "the rule was deleted")
+        await self._end_alerts(stored, revision, "deleted")
 
     async def _upsert(self, stored: StoredRule, edit: RuleEdit) -> None:
         try:
@@ -257,10 +259,11 @@ class _RuleEdits:
             raise RuleNameTaken("an alert rule of this name exists already", name=stored.rule.name) from error
         self.count += 1
 
-    async def _end_alerts(self, stored: StoredRule, revision: int, comment: str) -> None:
+    async def _end_alerts(self, stored: StoredRule, revision: int, edit: str) -> None:
         # The evaluator ends them too, if it still knows the group; an alert must not stay open when it does not. There
         # may be many, so they are resolved after the response.
         traceparent = traceparent_of(trace_headers())
+        comment = rule_edits.words_of_ending(edit, revision, author=author_of(""))
         ending = RuleEnding(revision=revision, rule_id=stored.rule.id, comment=comment, traceparent=traceparent)
         await self._transaction.rule_endings.insert(ending, self._now)
 

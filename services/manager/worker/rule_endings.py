@@ -1,4 +1,4 @@
-"""Resolve the alerts of rules that were disabled or deleted, a batch in a transaction.
+"""Resolve the alerts of rules that were disabled, deleted or edited, a batch in a transaction.
 
 The endings are rows of the database: after a kill in the middle any instance goes on, and an alert that was resolved
 already is not open any more, so its receivers are notified once.

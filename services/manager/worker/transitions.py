@@ -126,7 +126,10 @@ class TransitionWorker:
             processed = await transaction.transitions.insert(transitions)
             now = self._clock.now()
             silencing = self._silences.index(now).silencing
-            _, outcomes = decide(replace(context, processed=processed), transitions, now, silencing)
+            # Read after the alerts are locked: an ending that is gone by now has resolved them.
+            endings = await transaction.rule_endings.load(_ended_rules(transitions))
+            context = replace(context, processed=processed, rule_endings=endings)
+            _, outcomes = decide(context, transitions, now, silencing)
             if any(
                 outcome.transition.open_key in expected_new and outcome.reason not in _DECIDED_BY_GUESS
                 for outcome in outcomes
@@ -230,6 +233,11 @@ def _single_firings(transitions: Sequence[ReceivedTransition]) -> list[str]:
         for transition in transitions
         if isinstance(transition.observation, Fired) and counts[transition.open_key] == 1
     ]
+
+
+def _ended_rules(transitions: Sequence[ReceivedTransition]) -> set[str]:
+    """Return the ids of the rules of which the batch has an end."""
+    return {each.subject.rule_id for each in transitions if isinstance(each.observation, Ended)}
 
 
 def _resolved(outcomes: Sequence[TransitionOutcome]) -> list[str]:

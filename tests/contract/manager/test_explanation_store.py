@@ -15,7 +15,7 @@ from services.manager.adapters.postgres.store import PostgresStore
 from services.manager.app import MIGRATIONS, SCHEMA
 from services.manager.core.alert import Alert, AlertHistoryEntry, AlertHistoryKind
 from services.manager.core.alert_changes import AlertChange, open_alert
-from services.manager.core.alert_lifecycle import AlertState, AlertStatus
+from services.manager.core.alert_lifecycle import AlertState, AlertStatus, Ended
 from services.manager.core.explanation import RuleRevision
 from services.manager.core.incident import IncidentAlert, IncidentHistoryKind
 from services.manager.core.incident_changes import open_incident
@@ -65,6 +65,17 @@ class ExplanationContract(ABC):
         found = await stored.explanations.revisions([edited, other])
         # Of the second one no transition is stored.
         assert found == {edited.id: (3, 5), other.id: (7,)}
+
+    async def test_the_end_names_the_revision_by_which_it_was_judged(self, stored: Stored) -> None:
+        ended = a_transition(Ended, subject=a_subject("shop"), window=3, revision=8)
+        async with stored.store.transaction() as transaction:
+            await transaction.transitions.insert([ended])
+        fired = an_alert("shop", revision=3)
+        resolved = replace(fired, resolve_time=ended.evaluation.time)
+        assert await stored.explanations.revisions([resolved]) == {fired.id: (3, 8)}
+        # By hand, at another time.
+        resolved = replace(fired, resolve_time=NOW + MINUTE)
+        assert await stored.explanations.revisions([resolved]) == {fired.id: (3,)}
 
     async def test_what_rules_said_at_a_revision_is_found(self, stored: Stored) -> None:
         draft = Draft(

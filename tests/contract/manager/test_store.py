@@ -129,6 +129,9 @@ class StoreContract(ABC):
         async with stored.store.transaction() as transaction:
             for ending in reversed(endings):
                 await transaction.rule_endings.insert(ending, NOW)
+            # The newest of a rule.
+            assert await transaction.rule_endings.load({"r", "other"}) == {"r": endings[1]}
+            assert await transaction.rule_endings.load(set()) == {}
         for ending in endings:
             async with stored.store.transaction() as transaction:
                 assert await transaction.rule_endings.next_for_update() == ending

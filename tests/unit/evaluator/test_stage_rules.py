@@ -22,6 +22,10 @@ def test_another_threshold_is_judged_at_once_and_keeps_what_was_counted() -> Non
     assert driver.update_rules(rule("count", "count > threshold", 1, revision=2), revision=2) == ["FIRING a 0"]
     assert driver.update_rules(rule("count", "count > threshold", 99, revision=3), revision=3) == []
     assert driver.flush(event=15) == ["RESOLVED a 0"]
+    fired, ended = driver.transitions
+    # The revision by which each was judged.
+    assert (fired.rule_revision, ended.rule_revision) == (2, 3)
+    assert (ended.window.threshold, ended.id != fired.id) == (99, True)
 
 
 def test_an_edited_rule_updates_its_open_alert_at_once_and_the_alert_ends_with_its_name_and_severity() -> None:
@@ -46,7 +50,7 @@ def test_an_edited_rule_updates_its_open_alert_at_once_and_the_alert_ends_with_i
         Severity.CRITICAL,
     )
     assert update.fingerprint == fingerprint(rule_id="count", resource="a", severity=Severity.CRITICAL)
-    assert (ended.fingerprint, ended.rule_name, ended.rule_revision) == (update.fingerprint, "renamed", 2)
+    assert (ended.fingerprint, ended.rule_name, ended.rule_revision) == (update.fingerprint, "renamed", 4)
     assert len({step.id for step in driver.transitions}) == 3
 
 

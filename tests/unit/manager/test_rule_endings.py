@@ -6,7 +6,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
+from services.chassis.callers import Caller, as_caller
 from services.chassis.failures import StoreUnavailable
 from services.chassis.telemetry import exposition, telemetry
 from services.manager.core.alert import AlertHistoryKind
@@ -22,6 +24,7 @@ from tests.fakes.manager import MemoryStore
 from tests.fakes.manager_readers import MemoryDedupCache
 from tests.fakes.transitions import NOW, a_subject, a_transition
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
+from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 ENDING = RuleEnding(revision=5, rule_id="rule-1", comment="the rule was deleted")
 
@@ -80,11 +83,30 @@ async def test_a_command_only_stores_which_alerts_have_to_end() -> None:
     store.tables.rules["rule-1"] = rule
     checker = RuleChecker()
     commands = RuleCommands(store, FakeClock(NOW), lambda: "new", Metrics(), checker)
-    await commands.disable(pb.DisableAlertRuleRequest(id="rule-1"))
+    # What goes on counting ends no alert.
+    await commands.update(
+        pb.UpdateAlertRuleRequest(
+            id="rule-1", alert_rule=AlertRule(threshold=7), update_mask=FieldMask(paths=["threshold"])
+        )
+    )
+    await commands.update(
+        pb.UpdateAlertRuleRequest(
+            id="rule-1", alert_rule=AlertRule(filter="true"), update_mask=FieldMask(paths=["filter"])
+        )
+    )
+    with as_caller(Caller(name="ann", role="editor", kind="key")):
+        await commands.disable(pb.DisableAlertRuleRequest(id="rule-1"))
+    # Nothing of a disabled rule is open.
+    await commands.update(
+        pb.UpdateAlertRuleRequest(
+            id="rule-1", alert_rule=AlertRule(scope="true"), update_mask=FieldMask(paths=["scope"])
+        )
+    )
     await commands.delete(pb.DeleteAlertRuleRequest(id="rule-1"))
     assert [(each.rule_id, each.comment) for each in store.tables.rule_endings.values()] == [
-        ("rule-1", "the rule was disabled"),
-        ("rule-1", "the rule was deleted"),
+        ("rule-1", "the rule was edited so that counting begins again (revision 2)"),
+        ("rule-1", "the rule was disabled by ann (revision 3)"),
+        ("rule-1", "the rule was deleted (revision 5)"),
     ]
     checker.close()
     assert len(still_open(store)) == 10

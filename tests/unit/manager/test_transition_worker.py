@@ -20,6 +20,7 @@ from services.manager.core.alert_lifecycle import Ended, Fired
 from services.manager.core.catalog import ServiceEntry, StoredService
 from services.manager.core.incident import IncidentState
 from services.manager.core.incident_batch import IncidentSettings
+from services.manager.core.rule_edits import RuleEnding
 from services.manager.core.transitions import ReceivedTransition
 from services.manager.metrics import Metrics
 from services.manager.worker.incidents import IncidentWorker
@@ -162,6 +163,15 @@ def test_delivering_everything_twice_in_any_batches_equals_once(sent: list[Recei
         assert twice.store.tables.history == once.store.tables.history
 
     asyncio.run(scenario())
+
+
+async def test_an_end_that_overtakes_the_ending_of_its_rule_says_which_edit_it_was(world: World) -> None:
+    await world.process(a_transition())
+    ending = RuleEnding(revision=2, rule_id="rule-1", comment="the rule was deleted (revision 2)")
+    world.store.tables.rule_endings = {1: replace(ending, revision=1, comment="before"), 2: ending}
+    await world.process(a_transition(Ended, window=1))
+    comments = [entry.comment for entry in world.store.tables.history.values()]
+    assert comments == ["", ending.comment]
 
 
 async def test_alerts_become_incidents_in_their_own_transaction(world: World) -> None:

@@ -6,6 +6,7 @@ from services.domain.severity import Severity
 from services.manager.core.alert import AlertHistoryKind
 from services.manager.core.alert_changes import AlertChange, AlertCommand, apply_command
 from services.manager.core.alert_lifecycle import AlertAction, AlertReason, AlertState, Ended, Fired
+from services.manager.core.rule_edits import RuleEnding
 from services.manager.core.transitions import ReceivedTransition, TransitionContext, decide
 from tests.fakes.transitions import NOW, START, WINDOW, a_subject, a_transition
 
@@ -34,6 +35,24 @@ def test_an_end_that_came_first_is_stored_with_its_firing() -> None:
     assert fired.change.alert.status.state is AlertState.RESOLVED
     assert fired.change.alert.resolve_time == START + WINDOW
     assert [entry.kind for entry in fired.change.history] == [AlertHistoryKind.FIRED, AlertHistoryKind.RESOLVED]
+
+
+def test_an_end_says_which_edit_of_the_rule_it_came_with() -> None:
+    def comment_of_end(revision: int, *endings: RuleEnding) -> str:
+        context, _ = decide(TransitionContext(), [a_transition(revision=4)], NOW)
+        context = replace(context, rule_endings={ending.rule_id: ending for ending in endings})
+        _, (outcome,) = decide(context, [a_transition(Ended, window=1, revision=revision)], NOW)
+        assert outcome.change is not None
+        return outcome.change.history[-1].comment
+
+    disabled = RuleEnding(revision=9, rule_id="rule-1", comment="the rule was disabled (revision 9)")
+    # No edit since it fired; one by which its window was judged; one that ends all of the rule's alerts.
+    assert comment_of_end(4) == ""
+    assert comment_of_end(6) == "the condition no longer held, by revision 6 of the rule"
+    assert comment_of_end(4, disabled) == disabled.comment
+    # It fired after that, and the other one is of another rule.
+    assert comment_of_end(4, replace(disabled, revision=3)) == ""
+    assert comment_of_end(4, replace(disabled, rule_id="rule-2")) == ""
 
 
 def is_new(change: AlertChange) -> bool:

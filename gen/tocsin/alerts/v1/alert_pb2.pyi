@@ -629,7 +629,7 @@ class AlertTransition(_message.Message):
     rule_id: _builtins.str
     """The rule's id."""
     rule_revision: _builtins.int
-    """The revision of the rule that was evaluated."""
+    """The revision of the rule that was evaluated; of an end that came with the rule's own, that of the firing."""
     rule_name: _builtins.str
     """The rule's name."""
     description: _builtins.str
@@ -781,7 +781,7 @@ class AlertHistoryEntry(_message.Message):
     actor: _builtins.str
     """Who did it, as the caller said, "anonymous" when the caller did not; empty for the system."""
     comment: _builtins.str
-    """The caller's comment, or why a delivery failed or is held."""
+    """The caller's comment, or why a delivery failed or is held, or which edit of the rule ended the alert."""
     channel: _builtins.str
     """The channel's name, for notifications."""
     trace_id: _builtins.str

@@ -148,9 +148,17 @@ def apply_edit(fired: Transition, rule: Rule, now_ns: int) -> Transition | None:
 
 
 def resolve(
-    fired: Transition, window: WindowResult, samples: tuple[Sample, ...], reason: TransitionReason, now_ns: int
+    fired: Transition,
+    window: WindowResult,
+    samples: tuple[Sample, ...],
+    reason: TransitionReason,
+    now_ns: int,
+    rule_revision: int = 0,
 ) -> Transition:
-    """Return the transition that ends the episode of `fired`, with the same rule name, labels and severity."""
+    """Return the transition that ends the episode of `fired`, with the same rule name, labels and severity.
+
+    `rule_revision` is the one by which the window was judged, if one was.
+    """
     return Transition(
         id=_transition_id(
             fired.rule_id, fired.selection_revision, fired.group, window.start_ns, TransitionState.RESOLVED
@@ -159,7 +167,7 @@ def resolve(
         reason=reason,
         rule_id=fired.rule_id,
         selection_revision=fired.selection_revision,
-        rule_revision=fired.rule_revision,
+        rule_revision=rule_revision or fired.rule_revision,
         rule_name=fired.rule_name,
         description=fired.description,
         severity=fired.severity,

@@ -185,7 +185,8 @@ def _resolve(table: PaneTable, candidates: Candidates, judged: _Judged, ended: I
         reason = TransitionReason.CONDITION_ENDED if judged.is_known[candidate] else TransitionReason.SILENT
         result = window_result(window.compiled, window.start_ns, aggregate)
         fired = window.rules.episodes[table.groups[candidates.groups[candidate]]].last
-        step = resolve(fired, result, samples[int(candidates.slots[candidate])], reason, now_ns)
+        revision = window.compiled.rule.revision
+        step = resolve(fired, result, samples[int(candidates.slots[candidate])], reason, now_ns, revision)
         transitions.append(window.rules.apply(step))
     return transitions
 

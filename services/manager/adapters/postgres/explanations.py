@@ -12,13 +12,15 @@ from services.manager.core.alert import Alert, AlertHistoryEntry
 from services.manager.core.explanation import RuleRevision
 from services.manager.core.incident import IncidentHistoryEntry
 
-# An alert fires at the time of the transition that opened it.
-_SELECT_FIRING = """
-SELECT wanted.id, max(revision) AS revision
-FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS wanted (id, open_key, fire_time)
-JOIN alert_transitions ON alert_transitions.open_key = wanted.open_key AND decide_time = wanted.fire_time
-WHERE tenant = current_tenant() AND state = 'FIRING'
-GROUP BY wanted.id
+# An alert fires, and ends by itself, at the time of the transition that opened and ended it.
+_SELECT_REVISIONS = """
+SELECT wanted.id, state, max(revision) AS revision
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])
+    AS wanted (id, open_key, fire_time, resolve_time)
+JOIN alert_transitions ON alert_transitions.open_key = wanted.open_key
+    AND decide_time = CASE state WHEN 'FIRING' THEN wanted.fire_time ELSE wanted.resolve_time END
+WHERE tenant = current_tenant()
+GROUP BY wanted.id, state
 """
 # Python writes "1 day, 0:05:00".
 _SELECT_RULES = """
@@ -49,11 +51,16 @@ class PostgresExplanationReader:
     async def revisions(self, alerts: Sequence[Alert]) -> Mapping[str, Sequence[int]]:
         if not alerts:
             return {}
-        wanted = columns([(alert.id, alert.subject.open_key, alert.fire_time) for alert in alerts])
-        firing = {row["id"]: row["revision"] for row in await self._database.fetch(_SELECT_FIRING, *wanted)}
+        wanted = [(alert.id, alert.subject.open_key, alert.fire_time, alert.resolve_time) for alert in alerts]
+        rows = await self._database.fetch(_SELECT_REVISIONS, *columns(wanted))
+        found = {(row["id"], row["state"]): row["revision"] for row in rows}
         last = {alert.id: alert.status.last_firing.rule_revision for alert in alerts}
-        # The transition is not stored as long as the alert.
-        return {name: tuple(dict.fromkeys((firing.get(name, last[name]), last[name]))) for name in last}
+        # Transitions are not stored as long as the alert.
+        judged = {
+            name: (found.get((name, "FIRING"), revision), revision, found.get((name, "RESOLVED"), revision))
+            for name, revision in last.items()
+        }
+        return {name: tuple(dict.fromkeys(revisions)) for name, revisions in judged.items()}
 
     async def rules(self, revisions: Collection[int]) -> Mapping[int, RuleRevision]:
         rows = await self._database.fetch(_SELECT_RULES, list(revisions))

@@ -1,6 +1,6 @@
 """Transactions over the manager's tables, and the short table of rule endings."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 
@@ -32,6 +32,11 @@ _SELECT_ENDING = """
 SELECT revision, rule_id, comment, traceparent FROM rule_endings WHERE tenant = current_tenant()
 ORDER BY revision LIMIT 1 FOR UPDATE SKIP LOCKED
 """
+# The newest of each rule comes last.
+_SELECT_ENDINGS = """
+SELECT revision, rule_id, comment, traceparent FROM rule_endings
+WHERE tenant = current_tenant() AND rule_id = ANY($1) ORDER BY revision
+"""
 
 
 class PostgresSeeds:
@@ -59,6 +64,10 @@ class PostgresRuleEndings:
     async def next_for_update(self) -> RuleEnding | None:
         row = await self._connection.fetchrow(_SELECT_ENDING)
         return RuleEnding(**row) if row else None
+
+    async def load(self, rule_ids: Collection[str]) -> Mapping[str, RuleEnding]:
+        rows = await self._connection.fetch(_SELECT_ENDINGS, list(rule_ids)) if rule_ids else []
+        return {row["rule_id"]: RuleEnding(**row) for row in rows}
 
     async def delete(self, ending: RuleEnding) -> None:
         await self._connection.execute("DELETE FROM rule_endings WHERE revision = $1", ending.revision)
