@@ -11,7 +11,7 @@ import typer
 from cli.client import DEFAULT_SERVER, ExitCode
 from cli.output import OutputFormat, OutputOption, print_data, print_to_stderr, stdout
 from cli.rule_status import print_set_aside, set_aside_rules
-from stack.console import STACK_ERRORS, bring_down, bring_up, exit_code_of, format_states
+from stack.console import STACK_ERRORS, bring_down, bring_up, exit_code_of, format_states, words_of_stack_error
 from stack.local_system import stack_status
 from stack.start_options import RequestedOptions
 
@@ -64,7 +64,8 @@ def show_status(output: OutputOption = OutputFormat.TABLE) -> None:
 
     Exit code 1 when something does not run or serve, 3 when nothing runs.
     """
-    states = stack_status()
+    with _exit_on_failure():
+        states = stack_status()
     if output.is_data:
         print_data([asdict(state) | {"log": str(state.log)} for state in states], output)
     else:
@@ -80,5 +81,5 @@ def _exit_on_failure() -> Iterator[None]:
     try:
         yield
     except STACK_ERRORS as failure:
-        print_to_stderr(str(failure))
+        print_to_stderr(words_of_stack_error(failure))
         raise typer.Exit(ExitCode.REFUSED) from None

@@ -9,7 +9,15 @@ import signal
 import sys
 from pathlib import Path
 
-from stack.console import STACK_ERRORS, bring_down, bring_up, exit_code_of, format_states, terminal
+from stack.console import (
+    STACK_ERRORS,
+    bring_down,
+    bring_up,
+    exit_code_of,
+    format_states,
+    terminal,
+    words_of_stack_error,
+)
 from stack.local_system import stack_status
 from stack.start_options import RequestedOptions
 from stack.testing import Servers
@@ -23,7 +31,7 @@ def main(arguments: list[str]) -> int:
     try:
         return int(chosen.act(chosen))
     except STACK_ERRORS as failure:
-        terminal.print(str(failure), style="red", soft_wrap=True)
+        terminal.print(words_of_stack_error(failure), style="red", soft_wrap=True)
         return _FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED

@@ -79,6 +79,13 @@ def bring_up(requested: RequestedOptions, *, servers_only: bool = False) -> None
         terminal.print(line, soft_wrap=True)
 
 
+def words_of_stack_error(failure: Exception) -> str:
+    """Return what a person needs to know of one of STACK_ERRORS: of a file its path and what is wrong with it."""
+    if isinstance(failure, OSError) and failure.filename and failure.strerror:
+        return f"{failure.filename}: {failure.strerror}"
+    return str(failure)
+
+
 def exposure_of(wiring: Wiring) -> str:
     """Return what a person has to know about who reaches the system."""
     return _NOT_AUTHENTICATED if wiring.secure is None else _NOT_ENCRYPTED

@@ -23,7 +23,7 @@ from cli.demo.steps import (
     send_scenario,
 )
 from cli.output import print_to_stderr, stdout
-from stack.console import STACK_ERRORS, print_step
+from stack.console import STACK_ERRORS, print_step, words_of_stack_error
 from stack.local_system import default_folder, start_stack, stop_stack
 from stack.ports import Ports
 from stack.wiring import Wiring
@@ -54,7 +54,7 @@ def demo(log: LogOption = None) -> None:
         wiring = start_stack(print_step, folder=folder, ports=Ports.free(), external={})
         is_as_expected = _run(wiring, folder, log)
     except (ActError, RestError, http.client.HTTPException, grpc.RpcError, *STACK_ERRORS) as error:
-        print_to_stderr(f"the demo ended early: {error}")
+        print_to_stderr(f"the demo ended early: {words_of_stack_error(error)}")
         is_as_expected = False
     finally:
         stop_stack(print_step, folder=folder)

@@ -19,7 +19,7 @@ from cli.exercise.replicated import REPLICATED_PARTS, running_replicas
 from cli.exercise.report import print_rows
 from cli.exercise.single import PARTS, running_single
 from cli.output import OutputFormat, OutputOption, print_to_stderr
-from stack.console import STACK_ERRORS, print_step
+from stack.console import STACK_ERRORS, print_step, words_of_stack_error
 from stack.local_system import default_folder
 
 
@@ -64,7 +64,7 @@ def exercise(
         with running(folder, report) as target:
             rows = run_campaign(target, [*chosen] * rounds, report)
     except (*REST_ERRORS, *STACK_ERRORS) as error:
-        print_to_stderr(str(error))
+        print_to_stderr(words_of_stack_error(error))
         raise typer.Exit(ExitCode.REFUSED) from None
     print_rows(rows, output)
     if not all(row.is_well for row in rows):

@@ -145,6 +145,18 @@ def test_what_the_library_says_of_a_connection_is_said_in_words(words: str, why:
     assert words not in message
 
 
+@pytest.mark.parametrize("command", ["up", "status"])
+def test_a_folder_that_cannot_be_used_is_named_in_words(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("TOCSIN_RUN", str(file))
+    done = CliRunner().invoke(app, [command])
+    assert (done.exit_code, done.stderr.startswith(f"{file}")) == (1, True)
+    assert "Errno" not in done.stderr
+
+
 def test_every_command_explains_itself() -> None:
     paths: list[list[str]] = [[]]
     for path in paths:
