@@ -16,6 +16,12 @@ from tocsin.notifications.v1.notification_pb2 import FailedNotification
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
 
+@pytest.fixture(autouse=True)
+def _no_system_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Know nothing of what `make up` has started in this folder."""
+    monkeypatch.setenv("TOCSIN_RUN", "/nonexistent")
+
+
 @pytest.fixture
 def edge() -> Iterator[Edge]:
     with running_edge() as found:

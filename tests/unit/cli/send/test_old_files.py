@@ -116,7 +116,7 @@ def test_with_the_option_times_there_is_no_question(old_file: Path, ingest: Inge
 
 def test_a_file_whose_last_lines_are_new_is_not_old(tmp_path: Path, ingest: IngestServer) -> None:
     file = tmp_path / "shop.log"
-    file.write_text(f"{OLD}{NOW:%Y-%m-%d %H:%M:%S} ERROR new\n")
+    file.write_text(OLD + minutes_ago(0))
     done = sent(ingest, str(file))
     assert "all lines are old" not in done.stderr
     assert "3,001 of 3,002 events are older than 5 minutes" in done.stderr
