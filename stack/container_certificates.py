@@ -34,7 +34,9 @@ def container_requests() -> list[CertificateRequest]:
     services = [service_request(service, [container]) for service, container in _CONTAINERS.items()]
     servers = [server_request(name, [name], group_readable=name == _KAFKA) for name in _SERVERS]
     prometheus, edge = service_request("prometheus", group_readable=True), server_request("edge", ["api-gateway"])
-    return [*services, *servers, prometheus, edge]
+    # PostgreSQL knows its holder by the name, and has it be the owner of the tables.
+    migrations = server_request("migrations", ["migrations"])
+    return [*services, *servers, prometheus, edge, migrations]
 
 
 def ensure(folder: str) -> None:

@@ -68,12 +68,13 @@ async def _create(owner: asyncpg.Connection, name: str, password: str) -> None:
 
 async def _keep_password(owner: asyncpg.Connection, name: str, settings: PostgresSettings) -> None:
     password = _password_of(settings)
+    if not password:
+        return
     try:
         connection = await PostgresConnector(settings).open(timeout=_CONNECT_SECONDS)
     except asyncpg.InvalidPasswordError:
-        if password:
-            await owner.execute(await owner.fetchval(_CHANGE, name, _verifier(password)))
-            log.info("database_password_changed", user=name)
+        await owner.execute(await owner.fetchval(_CHANGE, name, _verifier(password)))
+        log.info("database_password_changed", user=name)
     else:
         await connection.close(timeout=_CONNECT_SECONDS)
 

@@ -96,6 +96,8 @@ async def secure_rows(connection: asyncpg.Connection, schema: str, user: str, *,
             await connection.execute(
                 f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "{schema}" TO {role}'
             )
+            # What has been migrated, the owner alone says.
+            await connection.execute(f'REVOKE INSERT, UPDATE, DELETE ON "{schema}".alembic_version FROM {role}')
         for row in tables:
             if not row["is_secured"]:
                 await _secure(connection, f'"{schema}"."{row["relname"]}"', schema)

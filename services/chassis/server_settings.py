@@ -155,8 +155,13 @@ class PostgresSettings:
         check=check_postgres_url,
     )
     database_password: Secret = setting("Password at PostgreSQL, in place of the URL's.", default=Secret(""))
+    migrate_at_start: bool = setting(
+        "Whether the service migrates its schema when it starts; false: it needs no user but its own, and starts only"
+        " where `python -m services.<service>.migrate` has done that.",
+        default=True,
+    )
     migration_database_url: Secret = setting(
-        "URL of the same PostgreSQL for the migrations at start, with a user who owns the tables and may create roles;"
+        "URL of the same PostgreSQL for the migrations, with a user who owns the tables and may create roles;"
         " empty: DATABASE_URL. The service's own user is then created where it is missing, and needs no rights but to"
         " log in.",
         default=Secret(""),

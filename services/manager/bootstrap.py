@@ -23,7 +23,8 @@ from services.access.guard import CallRecord
 from services.access.key_snapshot import KeySnapshots
 from services.chassis.callers import Caller, CallOutcome, KnownCall, as_caller
 from services.chassis.failures import Failure, InvalidRequest
-from services.chassis.postgres import Database, connect, migrate
+from services.chassis.migrations import prepare_schema
+from services.chassis.postgres import Database, connect
 from services.chassis.settings import PostgresSettings, SettingsError, load_settings, part
 from services.domain.roles import Role
 from services.manager.adapters.key_source import StoredKeySource
@@ -52,7 +53,7 @@ class BootstrapSettings:
 
 async def create_key(settings: BootstrapSettings, key: ApiKey) -> pb.CreateKeyResponse:
     """Make a key in the manager's table, created if need be, with an entry in the audit log. Raises Failure."""
-    await migrate(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS)
+    await prepare_schema(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS)
     async with connect(settings.postgres, schema=SCHEMA) as database:
         await database.sync_clock()
         with as_caller(_CREATOR):

@@ -13,6 +13,24 @@ def _tenant_limits(text: str) -> None:
     TenantLimits.parse(text)
 
 
+def _at_least_8d(value: timedelta) -> None:
+    # A day after the topic has let go of it, an entry cannot come again.
+    if value < timedelta(days=8):
+        raise ValueError("must be at least 8d")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings:
+    """What the migration needs to know too, since the owner of the tables keeps the audit log."""
+
+    audit_retention: timedelta = setting(
+        "How long entries of the audit log, and keys that have ended, are kept; at least 8d. Entries that are younger"
+        " than it was at the last migration are kept all the same.",
+        default=timedelta(days=400),
+        check=_at_least_8d,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings of the manager."""
@@ -59,11 +77,7 @@ class Settings:
     flapping_span: timedelta = setting(
         "The time within which these firings are counted.", default=timedelta(minutes=30)
     )
-    audit_retention: timedelta = setting(
-        "How long entries of the audit log, and keys that have ended, are kept; at least 8d. Entries that are younger"
-        " than it was at the last migration are kept all the same.",
-        default=timedelta(days=400),
-    )
+    audit: AuditSettings = part()
     silence_retention: timedelta = setting("How long an expired silence is kept.", default=timedelta(days=90))
     trace_close_delay: timedelta = setting(
         "How long after a sampled trace was first reported it is counted for learned dependencies.",
@@ -107,9 +121,6 @@ class Settings:
             raise ValueError("trace_close_delay must be at least 1ms, learned_edge_retention at least 1d")
         if self.flapping_count <= 1 or self.flapping_span < timedelta(seconds=1):
             raise ValueError("flapping_count must be at least 2, flapping_span at least 1s")
-        # A day after the topic has let go of it, an entry cannot come again.
-        if self.audit_retention < timedelta(days=8):
-            raise ValueError("audit_retention must be at least 8d")
         # A resolved incident may open again for a while.
         if self.incident_retention < timedelta(days=1):
             raise ValueError("incident_retention must be at least 1d")

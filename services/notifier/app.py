@@ -22,8 +22,9 @@ from services.chassis.health import Health
 from services.chassis.kafka import DeadLetterPublisher, consuming, producer
 from services.chassis.lifecycle import serving
 from services.chassis.loops import Loop, background, looping
+from services.chassis.migrations import prepare_schema
 from services.chassis.outbox import relaying
-from services.chassis.postgres import Database, connect, migrate
+from services.chassis.postgres import Database, connect
 from services.chassis.settings import SettingsError
 from services.contract.dead_letters import encode_dead_letter
 from services.contract.public_services import PUBLIC_SERVICES
@@ -76,7 +77,7 @@ async def app(settings: Settings) -> AsyncIterator[None]:
         log.warning("file_routes_absent", effect="notifications that name no receivers reach nobody")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(admin_server(settings.process, health))
-        await migrate(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS)
+        await prepare_schema(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS)
         # Channels work for whoever they belong to; people are shown what is their tenant's.
         database = await stack.enter_async_context(
             connect(

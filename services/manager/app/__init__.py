@@ -18,8 +18,9 @@ from services.chassis.health import Health
 from services.chassis.kafka import DeadLetterPublisher, consuming, producer
 from services.chassis.lifecycle import serving
 from services.chassis.loops import Loop, looping
+from services.chassis.migrations import prepare_schema
 from services.chassis.outbox import relaying
-from services.chassis.postgres import connect, migrate
+from services.chassis.postgres import connect
 from services.chassis.redis import redis_client
 from services.contract.dead_letters import encode_dead_letter
 from services.contract.public_services import PUBLIC_SERVICES
@@ -52,8 +53,8 @@ async def app(settings: Settings) -> AsyncIterator[None]:
     health = Health("manager")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(admin_server(settings.process, health))
-        set_retention = partial(set_audit_retention, schema=SCHEMA, retention=settings.audit_retention)
-        await migrate(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS, afterwards=set_retention)
+        set_retention = partial(set_audit_retention, schema=SCHEMA, retention=settings.audit.audit_retention)
+        await prepare_schema(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS, afterwards=set_retention)
         database = await stack.enter_async_context(
             connect(settings.postgres, schema=SCHEMA, dependency=health.dependency("postgres"))
         )

@@ -157,6 +157,6 @@ def _retention(parts: ManagerParts) -> RetentionWorker:
         requests=REQUEST_RETENTION,
         changes=parts.settings.change_retention,
         silences=parts.settings.silence_retention,
-        audit=parts.settings.audit_retention,
+        audit=parts.settings.audit.audit_retention,
     )
     return RetentionWorker(PostgresRetention(parts.database), policy, parts.clock, parts.metrics)

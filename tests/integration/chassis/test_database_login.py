@@ -1,23 +1,37 @@
 """The user with whom a service logs in: created where it is missing, and without rights of its own."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
 from services.chassis.failures import StoreUnavailable
-from services.chassis.migrations import migrate
+from services.chassis.migrations import migrate, prepare_schema
 from services.chassis.postgres import connect
-from services.chassis.settings import PostgresSettings, Secret
+from services.chassis.settings import PostgresSettings, Secret, SettingsError
 from services.chassis.tenants import as_tenant
 from services.notifier.app import MIGRATIONS, SCHEMA
 from stack.postgres import as_user
 from stack.testing import fresh_name
 
 pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPT = """
+from alembic import op
+
+revision = {revision}
+down_revision = {former}
+
+
+def upgrade() -> None:
+    op.execute("{statement}")
+"""
 
 SELECT_ROLE = """
 SELECT rolcanlogin, rolinherit, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolreplication, rolpassword
@@ -30,6 +44,18 @@ async def admin(database: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(database)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Path:
+    versions = tmp_path / "versions"
+    versions.mkdir()
+    create = "CREATE FUNCTION current_tenant() RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'default' $$"
+    table = "CREATE TABLE notes (text text, tenant text NOT NULL DEFAULT current_tenant())"
+    (versions / "0001_notes.py").write_text(
+        SCRIPT.format(revision='"0001"', former="None", statement=f'{create}")\n    op.execute("{table}')
+    )
+    return tmp_path
 
 
 @pytest.fixture
@@ -118,3 +144,96 @@ async def test_an_owner_who_may_create_roles_needs_to_be_no_superuser(
                 await opened.fetch("INSERT INTO request_ids VALUES ($1, '', '\\x00', now())", tenant)
                 (row,) = await opened.fetch("SELECT tenant FROM request_ids")
                 assert row["tenant"] == tenant
+
+
+async def test_a_service_starts_with_its_own_user_alone_once_somebody_has_migrated(
+    empty_database: str, scripts: Path
+) -> None:
+    schema = fresh_name()
+    apart = PostgresSettings(
+        database_url=Secret(as_user(empty_database, fresh_name())),
+        database_password=Secret("own"),
+        migrate_at_start=False,
+    )
+
+    async def start_events() -> list[str]:
+        with capture_logs() as logs:
+            await prepare_schema(apart, schema=schema, scripts=scripts)
+        return [entry["event"] for entry in logs]
+
+    with pytest.raises(SettingsError, match=f"refuses the user.*services.{schema}.migrate"):
+        await start_events()
+    owners = replace(apart, migration_database_url=Secret(empty_database))
+    await migrate(owners, schema=schema, scripts=scripts)
+    assert await start_events() == ["schema_found_current"]
+    async with connect(apart, schema=schema) as database:
+        assert await database.fetch("SELECT * FROM notes") == []
+        for forged in ("UPDATE", "DELETE FROM"):
+            statement = f"{forged} alembic_version" + (" SET version_num = '0000'" if forged == "UPDATE" else "")
+            with pytest.raises(StoreUnavailable):
+                await database.fetch(statement)
+
+    newer = scripts / "versions" / "0002_author.py"
+    newer.write_text(
+        SCRIPT.format(revision='"0002"', former='"0001"', statement="ALTER TABLE notes ADD COLUMN author text")
+    )
+    with pytest.raises(
+        SettingsError, match=f'"{schema}" is at revision 0001, expected 0002.*services.{schema}.migrate'
+    ):
+        await start_events()
+    await migrate(owners, schema=schema, scripts=scripts)
+    assert await start_events() == ["schema_found_current"]
+    # Its text is another one than at the migration.
+    newer.write_text(newer.read_text() + "# explained\n")
+    assert await start_events() == ["schema_found_current"]
+    newer.unlink()
+    assert await start_events() == ["schema_found_newer"]
+
+
+async def test_a_schema_that_nobody_has_migrated_is_named(database: str) -> None:
+    known = PostgresSettings(database_url=Secret(database), migrate_at_start=False)
+    with pytest.raises(SettingsError, match="at revision none"):
+        await prepare_schema(known, schema=fresh_name(), scripts=MIGRATIONS)
+
+
+async def run(module: str, environ: dict[str, str]) -> tuple[int | None, str]:
+    """Run a module until its end; return its exit code and what it has said of its errors."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", module),
+        env={"PYTHONPATH": str(ROOT)} | environ,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await process.communicate()
+    return process.returncode, errors.decode()
+
+
+async def test_a_service_whose_schema_is_not_there_says_what_to_do_and_ends(database: str) -> None:
+    environ = {
+        "MANAGER_DATABASE_URL": as_user(database, fresh_name()),
+        "MANAGER_MIGRATE_AT_START": "false",
+        "MANAGER_ADMIN_LISTEN": "127.0.0.1:0",
+        "MANAGER_BROKERS": "127.0.0.1:1",
+        "MANAGER_REDIS_URL": "redis://127.0.0.1:1",
+    }
+    code, errors = await run("services.manager", environ)
+    assert code == 2
+    assert "run `python -m services.manager.migrate` as the owner of the tables" in errors
+
+
+@pytest.mark.parametrize("service", ["manager", "notifier"])
+async def test_a_command_migrates_and_the_service_is_content(empty_database: str, service: str) -> None:
+    user, prefix = fresh_name(), service.upper()
+    environ = {f"{prefix}_DATABASE_URL": as_user(empty_database, user), f"{prefix}_DATABASE_PASSWORD": "own"}
+
+    owner = {f"{prefix}_MIGRATION_DATABASE_URL": empty_database}
+    code, errors = await run(f"services.{service}.migrate", environ | {f"{prefix}_MIGRATION_DATABASE_URL": "mysql://x"})
+    assert (code, errors.startswith(f"{service}: {prefix}_MIGRATION_DATABASE_URL must be")) == (2, True), errors
+    for _ in range(2):
+        assert await run(f"services.{service}.migrate", environ | owner) == (0, "")
+    apart = PostgresSettings(
+        database_url=Secret(environ[f"{prefix}_DATABASE_URL"]), database_password=Secret("own"), migrate_at_start=False
+    )
+    await prepare_schema(apart, schema=service, scripts=ROOT / "services" / service / "migrations")
+    async with connect(apart, schema=service) as database:
+        assert await database.fetch("SELECT * FROM request_ids") == []

@@ -19,7 +19,8 @@ from confluent_kafka import KafkaException
 from redis.exceptions import NoPermissionError
 
 from services.chassis.failures import StoreUnavailable
-from services.chassis.postgres import connect, migrate
+from services.chassis.migrations import migrate, prepare_schema
+from services.chassis.postgres import connect
 from services.chassis.redis import RedisUnavailableError, redis_client
 from services.chassis.settings import KafkaSettings, PostgresSettings, RedisSettings, Secret, load_settings
 from services.notifier.app import MIGRATIONS, SCHEMA
@@ -188,7 +189,10 @@ async def test_postgres_takes_each_service_by_its_certificate_and_nobody_by_a_pa
     start_postgres(issued, run, tmp_path, socket_folder, port)
     places = {"postgres:5432": f"127.0.0.1:{port}", "/certificates": issued / "notifier"}
     settings = settings_of(PostgresSettings, "NOTIFIER_", "notification-service", places)
-    await migrate(settings, schema=SCHEMA, scripts=MIGRATIONS)
+    owners = settings_of(PostgresSettings, "NOTIFIER_", "migrations", places | {"/certificates": issued / "migrations"})
+    for _ in range(2):
+        await migrate(owners, schema=SCHEMA, scripts=MIGRATIONS)
+    await prepare_schema(settings, schema=SCHEMA, scripts=MIGRATIONS)
     async with connect(settings, schema=SCHEMA) as database:
         row = await database.fetchrow("SELECT session_user::text, current_user::text")
     assert row is not None
@@ -196,6 +200,8 @@ async def test_postgres_takes_each_service_by_its_certificate_and_nobody_by_a_pa
     other = certificate_files(issued, "prometheus")
     for wrong in (
         replace(settings, database_url=Secret(as_user(settings.database_url.reveal(), "manager"))),
+        # The owner of the tables.
+        replace(settings, database_url=owners.migration_database_url),
         replace(settings, database_certificate=str(other.certificate), database_key=str(other.key)),
         replace(settings, database_certificate="", database_key="", database_password=Secret("alertpass")),
         replace(settings, database_ca="", database_certificate="", database_key=""),

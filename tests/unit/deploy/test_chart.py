@@ -95,11 +95,26 @@ def test_every_file_that_a_setting_names_is_mounted(rendered: Path) -> None:
 
 
 @pytest.mark.parametrize("service", ["manager", "notifier"])
-def test_a_service_logs_in_as_another_user_than_the_one_who_migrates(rendered: Path, service: str) -> None:
-    given = environment(rendered, service)
-    own, owner = (Path(given[f"{service.upper()}_{name}DATABASE_URL_FILE"]) for name in ("", "MIGRATION_"))
-    assert (own.name, owner.name) == (f"{service}-url", "url")
-    assert own.parent == owner.parent
+def test_a_service_has_no_credentials_of_the_user_who_migrates(rendered: Path, service: str) -> None:
+    prefix = service.upper()
+    given, job = environment(rendered, service), of_kind(rendered, "Job")[f"migrate-{service}"]
+    assert given[f"{prefix}_MIGRATE_AT_START"] == "false"
+    assert f"{prefix}_MIGRATION_DATABASE_URL_FILE" not in given
+    for volume in pods(rendered)[service]["volumes"]:
+        if volume["name"] == "database":
+            assert [item["key"] for item in volume["secret"]["items"]] == [f"{service}-url", "ca.crt"]
+    annotations = of_kind(rendered, "Deployment")[service]["spec"]["template"]["metadata"]["annotations"]
+    assert not [name for name in annotations if name.endswith("-secret-url")]
+
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    (container,) = pods(rendered)[f"migrate-{service}"]["containers"]
+    assert container["command"] == ["python", "-m", f"services.{service}.migrate"]
+    of_job = environment(rendered, f"migrate-{service}")
+    own, owner = (Path(of_job[f"{prefix}_{name}DATABASE_URL_FILE"]) for name in ("", "MIGRATION_"))
+    assert str(own) == given[f"{prefix}_DATABASE_URL_FILE"]
+    assert owner == own.with_name("url")
+    settings = import_module(f"services.{service}.settings").Settings
+    assert of_job.keys() <= {doc.name for doc in describe_settings(settings, f"{prefix}_")}
 
 
 def test_no_secret_stands_in_a_manifest(rendered: Path) -> None:
@@ -122,7 +137,7 @@ def test_every_pod_keeps_the_restricted_standard_and_is_probed(rendered: Path) -
         }
         assert container["resources"]["limits"]["memory"]
         assert "podAntiAffinity" in pod["affinity"]
-        if component != "create-topics":
+        if component in (*SERVICES, "gateway"):
             assert container.keys() >= {"startupProbe", "readinessProbe", "livenessProbe"}
 
 
@@ -199,7 +214,8 @@ def test_policies_deny_by_default_and_allow_exactly_the_arrows(rendered: Path) -
     topics = {("create-topics", "kafka", (9093,))} if "create-topics" in policies else set()
     traces = {(name, "traces", (4317,)) for name in (*SERVICES, "gateway")} if rendered.stem == "production" else set()
     names = {("default-deny", "names", (53,))}
-    assert set(arrows(rendered, "egress")) == MESH | SERVED | SERVERS | topics | traces | names
+    migrations = {(f"migrate-{service}", "postgres", (5432,)) for service in ("manager", "notifier")}
+    assert set(arrows(rendered, "egress")) == MESH | SERVED | SERVERS | topics | traces | names | migrations
     admin = {("monitoring", service, (9101 + number,)) for number, service in enumerate(SERVICES)}
     users = {("channels", "gateway", (8080, 8081, 8082, 8083))}
     assert set(arrows(rendered, "ingress")) == MESH | SERVED | admin | users | {("monitoring", "gateway", (10000,))}

@@ -16,7 +16,9 @@ import jsonschema
 import pytest
 import yaml
 
-from services.chassis.settings import describe_settings, load_settings
+from services.chassis.settings import PostgresSettings, describe_settings, load_settings
+from services.manager.migrate import MigrationSettings
+from services.notifier.settings import Settings as NotifierSettings
 from services.notifier.settings import load_routes
 from stack.container_certificates import container_requests, ensure
 from stack.envoy import EnvoySettings, render_config
@@ -145,7 +147,7 @@ def test_passwords_are_made_once_and_readable_for_their_containers_alone(issued:
 
 
 def test_the_services_have_the_names_that_runbooks_use() -> None:
-    assert set(compose()["services"]) == {*NAMES, "create-topics", "certificates"}
+    assert set(compose()["services"]) == {*NAMES, "create-topics", "certificates", "migrations"}
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -280,12 +282,29 @@ def test_manager_and_notifier_use_the_database_that_is_created(service: str) -> 
     assert (made["POSTGRES_DB"], made["POSTGRES_USER"]) == (DATABASE, USER) == ("alertdb", "alertuser")
     name = SERVICES[service][0]
     assert used.database_url.reveal() == f"postgresql://{name}@postgres:5432/{DATABASE}"
-    assert used.migration_database_url.reveal() == f"postgresql://{USER}@postgres:5432/{DATABASE}"
+    assert (used.migrate_at_start, used.migration_database_url.reveal()) == (False, "")
+    assert compose()["services"][service]["depends_on"]["migrations"] == {"condition": "service_completed_successfully"}
     rules = [line.split() for line in (ROOT / "deploy/postgres/pg_hba.conf").read_text().splitlines()]
     over_network = [rule for rule in rules if rule[0].startswith("host")]
     assert over_network == [["hostssl", DATABASE, f"{USER},manager,notifier", "all", "cert", "map=services"]]
-    users = [line.split() for line in (ROOT / "deploy/postgres/pg_ident.conf").read_text().splitlines()]
-    assert {user for kind, certificate, user in users[1:] if certificate == name} == {name, USER}
+    users = [line.split() for line in (ROOT / "deploy/postgres/pg_ident.conf").read_text().splitlines()[1:]]
+    assert {user for _, certificate, user in users if certificate == name} == {name}
+    assert [certificate for _, certificate, user in users if user == USER] == ["migrations"]
+
+
+def test_the_owner_of_the_tables_migrates_before_the_services_start() -> None:
+    migrations = compose()["services"]["migrations"]
+    assert migrations["depends_on"]["postgres"] == {"condition": "service_healthy"}
+    assert mounted_certificates(migrations) == {"/certificates": "migrations"}
+    commands = migrations["command"][-1].split(" && ")
+    for name, kind in (("manager", MigrationSettings), ("notifier", NotifierSettings)):
+        assert f"python -m services.{name}.migrate" in commands
+        assert importlib.util.find_spec(f"services.{name}.migrate")
+        given: Any = load_settings(PostgresSettings, f"{name.upper()}_", environment("migrations"))
+        assert given.migration_database_url.reveal() == f"postgresql://{USER}@postgres:5432/{DATABASE}"
+        assert given.database_url.reveal() == f"postgresql://{name}@postgres:5432/{DATABASE}"
+        known = {doc.name for doc in describe_settings(kind, f"{name.upper()}_")}
+        assert {each for each in migrations["environment"] if each.startswith(name.upper())} <= known
 
 
 def test_the_notifier_can_read_its_routes() -> None:

@@ -15,14 +15,14 @@ from services.manager.core.on_call_records import MAX_OVERRIDES, MAX_RESOURCES, 
 from services.manager.core.rule import MAX_RULES
 from services.manager.core.service_changes import MAX_CHANGES
 from services.manager.core.silence import MAX_SILENCES
-from services.manager.settings import Settings
+from services.manager.settings import AuditSettings, Settings
 from services.notifier.settings import Settings as NotifierSettings
 
 PROTO = Path(__file__).resolve().parents[3] / "proto" / "tocsin"
 _COMMENTED = re.compile(r"((?:^ *//[^\n]*\n)+)^ *(service|rpc) (\w+)", re.MULTILINE)
 
 
-def kept(settings: type[Settings | NotifierSettings], name: str) -> str:
+def kept(settings: type[Settings | AuditSettings | NotifierSettings], name: str) -> str:
     """Return for how long something is kept by default."""
     default = settings.__dataclass_fields__[name].default
     assert isinstance(default, timedelta)
@@ -33,7 +33,7 @@ def kept(settings: type[Settings | NotifierSettings], name: str) -> str:
 LIMITS = {
     "ListAlertRules": f"up to {MAX_RULES:,}.",
     "ListAlerts": kept(Settings, "retention"),
-    "ListAuditRecords": kept(Settings, "audit_retention"),
+    "ListAuditRecords": kept(AuditSettings, "audit_retention"),
     "ListChanges": f"up to {MAX_CHANGES:,} of a tenant, {kept(Settings, 'change_retention')}",
     "ListCircuitBreakers": "those of the notifier's file, all in one response",
     "ListDeliveries": kept(NotifierSettings, "retention"),

@@ -18,7 +18,7 @@ labels:
   {{- include "tocsin.labels" . | nindent 2 }}
 annotations:
   checksum/values: {{ toJson .root.Values | sha256sum }}
-  {{- with .root.Values.podAnnotations }}
+  {{- with merge (dict) (.annotations | default dict) .root.Values.podAnnotations }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
@@ -96,7 +96,11 @@ securityContext:
 {{- end }}
 {{- if and .database .root.Values.database.secret }}
 - name: database
-  secret: {secretName: {{ .root.Values.database.secret }}, defaultMode: 0440}
+  # Without the URL of the owner of the tables, which the migrations alone have.
+  secret:
+    secretName: {{ .root.Values.database.secret }}
+    defaultMode: 0440
+    items: [{key: {{ .component }}-url, path: {{ .component }}-url}, {key: ca.crt, path: ca.crt}]
 {{- end }}
 {{- if and .redis .root.Values.redis.secret }}
 - name: redis
