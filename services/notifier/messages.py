@@ -195,16 +195,7 @@ def _notification(message: Notification) -> NotificationContent:
         raise ValueError("a notification without alert")
     has_incident = message.HasField("incident")
     subject: Alert | Incident = notice.incident if has_incident else alert
-    match kind:
-        case NotificationKind.FIRING:
-            # Later ones go to others, or about more.
-            change_time, actor = message.create_time if message.sequence > kind else alert.fire_time, ""
-        case NotificationKind.ACKNOWLEDGED:
-            change_time, actor = subject.acknowledge_time, subject.acknowledged_by
-        case NotificationKind.RESOLVED:
-            change_time, actor = subject.resolve_time, subject.resolved_by
-        case NotificationKind.UPDATED:
-            change_time, actor = message.create_time, ""
+    change_time, actor = _subject_change(message, kind, subject)
     superseded_by = notice.incident.merged_into if has_incident else alert.superseded_by
     return NotificationContent(
         notification_id=UUID(message.id),
@@ -235,6 +226,20 @@ def _notification(message: Notification) -> NotificationContent:
         tenant=read_tenant(message.tenant),
         closes_superseded=kind is NotificationKind.RESOLVED and bool(superseded_by),
     )
+
+
+def _subject_change(message: Notification, kind: NotificationKind, subject: Alert | Incident) -> tuple[Timestamp, str]:
+    """Return the time of the change that a notification is about, and who made it."""
+    match kind:
+        case NotificationKind.FIRING:
+            # Later ones go to others, or about more.
+            return message.create_time if message.sequence > kind else message.alert.fire_time, ""
+        case NotificationKind.ACKNOWLEDGED:
+            return subject.acknowledge_time, subject.acknowledged_by
+        case NotificationKind.RESOLVED:
+            return subject.resolve_time, subject.resolved_by
+        case NotificationKind.UPDATED:
+            return message.create_time, ""
 
 
 def _zone(name: str) -> tzinfo:
