@@ -4,12 +4,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import grpc
 
 from cli.client import RPC_TIMEOUT_S, failure_reason_of, field_violations, retry_delay_of
 from cli.parsing.event import ParseNote
 from cli.send.events import OutgoingEvent, RefusedLine
+from services.chassis.backoff import Backoff
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import (
     IngestBatchRequest,
@@ -28,6 +30,8 @@ MAX_BATCH_BYTES = 1024 * 1024
 _FRAME_BYTES = 6
 MAX_CALLS_IN_FLIGHT = 4
 MAX_ATTEMPTS = 8
+# Where the server has accepted events, and is away without saying for how long: a restart of Envoy, say.
+_BACKOFF = Backoff(first_delay=timedelta(seconds=1))
 # How many different unknown levels are reported, and how much of each.
 _MAX_UNKNOWN_LEVELS = 20
 _MAX_UNKNOWN_LEVEL = 40
@@ -135,8 +139,9 @@ def send_events(
     """Send every event, and report progress after each batch. A tick (None) flushes, and waits for the responses.
 
     A batch for which the server has no memory, or finds Kafka away, is sent again after the delay that the server asks
-    for, up to MAX_ATTEMPTS times. Raises grpc.RpcError when the server refuses a call for another reason or stays away;
-    `summary` then holds what was sent before, and which lines were not.
+    for, up to MAX_ATTEMPTS times; so is one of which no answer came after others had been accepted, which may then
+    arrive twice. Raises grpc.RpcError when the server refuses a call for another reason or stays away; `summary` then
+    holds what was sent before, and which lines were not.
     """
     caller = _Caller(channel)
     summary = SendSummary() if summary is None else summary
@@ -207,13 +212,21 @@ def _finish_call(caller: _Caller, call: _Call, summary: SendSummary) -> list[_Ca
             if _is_whole_batch_refused(error):
                 _count_refused_batch(call.batch, error, summary)
                 return []
-            delay = retry_delay_of(error)
+            delay = _delay_before_next(error, call.attempt, summary)
             if delay is None or call.attempt >= MAX_ATTEMPTS:
                 raise
             time.sleep(delay)
             caller.start_again(call)
         else:
             return []
+
+
+def _delay_before_next(error: grpc.RpcError, attempt: int, summary: SendSummary) -> float | None:
+    """Return after how many seconds a call may be made again; None when that does not help."""
+    asked_s = retry_delay_of(error)
+    if asked_s is None and error.code() is grpc.StatusCode.UNAVAILABLE and summary.accepted:
+        return _BACKOFF.delay(attempt - 1).total_seconds()
+    return asked_s
 
 
 def _are_columns_not_taken(error: grpc.RpcError) -> bool:

@@ -20,6 +20,7 @@ from tests.fakes.ingest_server import IngestServer
 from tests.unit.cli.commands import sent
 from tests.unit.cli.send.log_texts import MIXED
 from tocsin.logs.v1.log_event_pb2 import LogEvent
+from tocsin.logs.v1.log_ingest_service_pb2 import IngestBatchRequest
 
 
 def test_an_unknown_time_zone_is_wrong_usage(tmp_path: Path) -> None:
@@ -112,6 +113,27 @@ def test_no_line_behind_the_end_of_a_file_is_unsent(tmp_path: Path, ingest: Inge
     unsent = json.loads(sent(ingest, str(file), "-o", "json").stdout)["unsent"]
     assert any(each["last"] == min(lines, 2000) for each in unsent)
     assert [each["first"] for each in unsent if each["last"] is None] == [2001] * (lines > 2000)
+
+
+def test_a_server_that_is_away_for_a_moment_gets_what_is_left(long_file: Path, ingest: IngestServer) -> None:
+    failures = iter([True, True])
+    ingest.is_away = lambda request: request.events[0].message == "1001" and next(failures, False)
+    done = sent(ingest, str(long_file), "-o", "json")
+    assert done.exit_code == 0, done.output
+    assert sorted(map(int, ingest.messages)) == list(range(1, 5001))
+    assert json.loads(done.stdout)["unsent"] == []
+
+
+def test_a_server_that_has_accepted_nothing_is_not_waited_for(long_file: Path, ingest: IngestServer) -> None:
+    calls: list[str] = []
+
+    def is_away(request: IngestBatchRequest) -> bool:
+        calls.append(request.events[0].message)
+        return True
+
+    ingest.is_away = is_away
+    assert sent(ingest, str(long_file)).exit_code == 3
+    assert calls.count("1") == 1
 
 
 def test_lines_that_a_failed_call_leaves_unsent_are_reported(long_file: Path, ingest: IngestServer) -> None:
