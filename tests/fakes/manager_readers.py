@@ -15,7 +15,8 @@ from services.manager.core.service_changes import ChangeFilter, ServiceChange
 from services.manager.core.silence import Silence, SilenceState
 from services.manager.core.silence_index import MatchedAlert
 from services.manager.ports.readers import LearnedEdgeFilter, Page, SilenceChanges
-from tests.fakes.manager import MemorySilences, MemoryStore
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_tables import MemorySilences
 
 
 class MemoryRuleReader:

@@ -20,7 +20,8 @@ from services.manager.rpc.failures import EtagMismatch, RuleNameTaken, TooManyRu
 from services.manager.rpc.rule_commands import RuleChecker, RuleCommands
 from services.rule_language.rule import Draft
 from tests.fakes.clock import FakeClock
-from tests.fakes.manager import MemoryRules, MemoryStore, Tables
+from tests.fakes.manager import MemoryStore
+from tests.fakes.manager_tables import MemoryRules, Tables
 from tocsin.rules.v1 import alert_rule_service_pb2 as pb
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 
