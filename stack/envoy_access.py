@@ -78,7 +78,7 @@ def known_keys_filter(script: str, *, is_on: bool) -> str:
 
 def known_callers_filter(*, is_on: bool) -> str:
     """Return the filter, as JSON, that lets through who may call anything: by a key, a role or a certificate."""
-    principals = {json.dumps(each): each for role in _CALLERS for each in _callers_with(role)}
+    principals = {json.dumps(each): each for role in sorted(_CALLERS) for each in _callers_with(role)}
     config = {
         "@type": f"{_TYPES}.rbac.v3.RBAC",
         "rules": {

@@ -1,7 +1,9 @@
 """Envoy's starter explains itself, and does not start then; its refusals know the contracts' enums."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -188,3 +190,22 @@ def test_instances_are_reached_at_host_and_port() -> None:
     for addresses in ("127.0.0.1:1,127.0.0.1", "unix:/a.sock"):
         with pytest.raises(SettingsError, match=r"GATEWAY_INGEST.*host:port"):
             load_settings(EnvoySettings, PREFIX, {"GATEWAY_INGEST": addresses})
+
+
+def test_the_configuration_is_the_same_at_each_start() -> None:
+    """Otherwise `make up` takes an Envoy that runs for one with other settings, and starts it anew."""
+    program = (
+        "from stack.envoy import EnvoySettings, render_config;"
+        "print(render_config(EnvoySettings(authentication='required', anonymous='viewer')))"
+    )
+    rendered = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[3],
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(rendered) == 1
