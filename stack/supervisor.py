@@ -27,7 +27,7 @@ _FILE = "restarts.json"
 _INTERVAL_S = 0.25
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 30.0
 # What ran for so long did not end because of how it was started.
-_STABLE_S = 60.0
+_STABLE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
