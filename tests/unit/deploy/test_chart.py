@@ -221,6 +221,14 @@ def test_policies_deny_by_default_and_allow_exactly_the_arrows(rendered: Path) -
     assert set(arrows(rendered, "ingress")) == MESH | SERVED | admin | users | {("monitoring", "gateway", (10000,))}
 
 
+def test_the_policy_of_a_job_is_there_before_the_job(rendered: Path) -> None:
+    policies = of_kind(rendered, "NetworkPolicy")
+    for name, job in of_kind(rendered, "Job").items():
+        of_policy, of_job = policies[name]["metadata"]["annotations"], job["metadata"]["annotations"]
+        assert of_policy["helm.sh/hook"] == of_job["helm.sh/hook"] == "pre-install,pre-upgrade"
+        assert int(of_policy["helm.sh/hook-weight"]) < int(of_job.get("helm.sh/hook-weight", "0"))
+
+
 def test_each_component_has_a_certificate_with_its_identity() -> None:
     certificates = of_kind(HELM / "rendered" / "one-node.yaml", "Certificate")
     assert certificates.keys() == {"ca", "gateway", "prometheus", *SERVICES}
