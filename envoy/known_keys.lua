@@ -3,6 +3,8 @@
 
 local ASKED_AGAIN_AFTER_SECONDS = 30
 local MAX_KEPT = 10000
+-- Of a key as it is sent. What is longer, as a key with spaces behind it, is valid in endless forms, and none is kept.
+local MAX_BYTES = 70
 local CHECK = {[":method"] = "POST", [":path"] = "/tocsin.edge.KeyCheck/Check", [":authority"] = "tocsin",
   ["content-type"] = "application/grpc", te = "trailers"}
 local EMPTY_MESSAGE = "\0\0\0\0\0"
@@ -12,6 +14,7 @@ local OK, UNAUTHENTICATED, UNIMPLEMENTED = "0", "16", "12"
 local found_valid, kept = {}, 0
 
 local function keep(credentials, now)
+  if #credentials > MAX_BYTES then return end
   if not found_valid[credentials] then
     if kept >= MAX_KEPT then found_valid, kept = {}, 0 end
     kept = kept + 1

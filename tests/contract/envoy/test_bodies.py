@@ -142,6 +142,17 @@ def test_a_key_that_was_valid_is_not_asked_for_with_each_call(tmp_path: Path) ->
     assert (asked.count(KEY), asked.count(OTHER_KEY)) == (1, 3)
 
 
+def test_what_is_longer_than_a_key_fills_no_memory_though_it_may_be_valid(tmp_path: Path) -> None:
+    with guarded(tmp_path) as running:
+        say(running, grpc.StatusCode.OK)
+        edge = EnvoyClient(running.ports.edge)
+        longer = f"{KEY} -"
+        for _ in range(2):
+            assert edge.post("/api/logs", EVENT, {"authorization": longer}).status == 200
+        asked = [credentials for upstream in running.upstreams for credentials in upstream.asked_about]
+    assert asked == [longer, longer]
+
+
 def test_a_key_that_is_revoked_is_refused_and_never_taken_for_valid_again(envoy: Running) -> None:
     edge = EnvoyClient(envoy.ports.edge)
 
