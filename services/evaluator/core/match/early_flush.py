@@ -101,7 +101,9 @@ def changed_rows(source: SourcePartition, rules: RuleSet) -> ChangedRows:
     )
     tenant = np.full(len(readers) + len(rules.rules), NOBODY)
     tenant[unit_of_class] = [place.tenant for place in places]
-    cost_s = rows_seconds(np.ones(len(readers)), np.array([*map(len, readers)], dtype=np.float64))
+    # What no rule reads is not written.
+    expanded = np.array([*map(len, readers)], dtype=np.float64)
+    cost_s = rows_seconds(np.minimum(expanded, 1), expanded)
     unit = unit_of_class[classes]
     of_units = np.bincount(unit, weights=cost_s[classes], minlength=len(tenant)).astype(np.float64)
     return ChangedRows(source=source, slots=slots, unit=unit, tenant=tenant, cost_s=of_units)
