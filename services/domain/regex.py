@@ -46,7 +46,7 @@ class Alternatives:
 
 @dataclass(frozen=True, slots=True)
 class Repetition:
-    """A part so many times; without end when `most` is None."""
+    """A part so many times; without end when `maximum` is None."""
 
     part: "Regex"
     minimum: int
