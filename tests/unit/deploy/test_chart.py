@@ -187,7 +187,7 @@ def peer_name(peer: Manifest) -> str:
     if "ipBlock" in peer:
         return "channels"
     if "podSelector" not in peer:
-        return "monitoring"
+        return str(peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"])
     labels = peer["podSelector"]["matchLabels"]
     if COMPONENT in labels:
         return str(labels[COMPONENT])
@@ -213,9 +213,12 @@ def test_policies_deny_by_default_and_allow_exactly_the_arrows(rendered: Path) -
         assert everything.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
     topics = {("create-topics", "kafka", (9093,))} if "create-topics" in policies else set()
     traces = {(name, "traces", (4317,)) for name in (*SERVICES, "gateway")} if rendered.stem == "production" else set()
-    names = {("default-deny", "names", (53,))}
+    # What all pods may reach; jobs run where nothing else lets them yet.
+    everybody = {"default-deny", *of_kind(rendered, "Job")}
+    names = {(each, "names", (53,)) for each in everybody}
+    secrets = {(each, "vault", (8200,)) for each in everybody} if rendered.stem == "vault" else set()
     migrations = {(f"migrate-{service}", "postgres", (5432,)) for service in ("manager", "notifier")}
-    assert set(arrows(rendered, "egress")) == MESH | SERVED | SERVERS | topics | traces | names | migrations
+    assert set(arrows(rendered, "egress")) == MESH | SERVED | SERVERS | topics | traces | names | secrets | migrations
     admin = {("monitoring", service, (9101 + number,)) for number, service in enumerate(SERVICES)}
     users = {("channels", "gateway", (8080, 8081, 8082, 8083))}
     assert set(arrows(rendered, "ingress")) == MESH | SERVED | admin | users | {("monitoring", "gateway", (10000,))}

@@ -122,6 +122,15 @@ securityContext:
 {{- end }}
 {{- end }}
 
+{{- /* What every pod may reach: names, and what an injector's container needs. */}}
+{{- define "tocsin.pod-egress" -}}
+- to: [{namespaceSelector: {}, podSelector: {matchLabels: {k8s-app: kube-dns}}}]
+  ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+{{- with .Values.podEgress }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{- define "tocsin.otlp-egress" -}}
 {{- if .Values.otlp.target }}
 - ports: [{port: {{ splitList ":" .Values.otlp.target | last }}, protocol: TCP}]
