@@ -18,7 +18,7 @@ from services.chassis.settings import KafkaSettings, PostgresSettings, ProcessSe
 from services.domain.fingerprint import digest, fingerprint, open_key
 from services.domain.severity import Severity
 from services.manager.app import app
-from services.manager.settings import Settings
+from services.manager.settings import AuditSettings, Settings
 from stack.ports import free_port
 from tocsin.alerts.v1 import alert_service_pb2 as alerts_pb
 from tocsin.alerts.v1.alert_pb2 import Alert, AlertTransition, SampleEvent
@@ -64,6 +64,7 @@ def settings(database: str, kafka: str, topics: str, redis_url: str) -> Settings
         kafka=KafkaSettings(brokers=kafka, topic_prefix=topics),
         postgres=PostgresSettings(database_url=Secret(database)),
         redis=RedisSettings(redis_url=Secret(redis_url), redis_prefix=topics),
+        audit=AuditSettings(),
         # Nobody listens there.
         notifier_target=f"127.0.0.1:{free_port()}",
         heartbeat=timedelta(milliseconds=200),
