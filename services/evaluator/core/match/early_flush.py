@@ -11,7 +11,7 @@ to that time, are not written yet. It does not count as sent for a new owner. It
 complete, because what is not written of that must come before the next block.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,12 +44,13 @@ class ChangedRows:
 
 
 def flush_early(
-    sources: Iterable[SourcePartition], rules: RuleSet, *, outputs: int, source_partitions: int
+    sources: Collection[SourcePartition], rules: RuleSet, *, outputs: int, source_partitions: int
 ) -> list[tuple[int, PartialBatch]]:
     """Return changed rows that cost little, for every output partition; nothing where it is not worth it."""
-    changed = [changed_rows(source, rules) for source in sources]
-    if sum(float(each.cost_s.sum()) for each in changed) < MANY_ROWS_SECONDS:
+    # Most flushes are of few rows: what these cost is known without their units.
+    if sum(map(_changed_cost_s, sources)) < MANY_ROWS_SECONDS:
         return []
+    changed = [changed_rows(source, rules) for source in sources]
     is_early = early_units(
         np.concatenate([each.tenant for each in changed]), np.concatenate([each.cost_s for each in changed])
     )
@@ -101,9 +102,17 @@ def changed_rows(source: SourcePartition, rules: RuleSet) -> ChangedRows:
     )
     tenant = np.full(len(readers) + len(rules.rules), NOBODY)
     tenant[unit_of_class] = [place.tenant for place in places]
-    # What no rule reads is not written.
-    expanded = np.array([*map(len, readers)], dtype=np.float64)
-    cost_s = rows_seconds(np.minimum(expanded, 1), expanded)
     unit = unit_of_class[classes]
-    of_units = np.bincount(unit, weights=cost_s[classes], minlength=len(tenant)).astype(np.float64)
+    of_units = np.bincount(unit, weights=_row_costs_s(readers)[classes], minlength=len(tenant)).astype(np.float64)
     return ChangedRows(source=source, slots=slots, unit=unit, tenant=tenant, cost_s=of_units)
+
+
+def _changed_cost_s(source: SourcePartition) -> float:
+    _, classes, readers = source.blocks[-1].rows.changed()
+    return float(_row_costs_s(readers)[classes].sum())
+
+
+def _row_costs_s(readers: Sequence[Sequence[str]]) -> Floats:
+    """Return what a row of each class costs; what no rule reads is not written."""
+    expanded = np.array([*map(len, readers)], dtype=np.float64)
+    return rows_seconds(np.minimum(expanded, 1), expanded)
