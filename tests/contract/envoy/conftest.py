@@ -15,6 +15,7 @@ from stack.ports import Ports
 from tests.contract.envoy.client import EnvoyClient, wait_until
 from tests.contract.envoy.edge import Edge, is_healthy
 from tests.contract.envoy.relay import Relay
+from tests.contract.envoy.tokens import Issuer
 from tests.contract.envoy.upstream import Upstream, admin
 from tests.fakes.otlp import SpanReceiver
 
@@ -98,6 +99,18 @@ def running_envoy(folder: Path, shorter: Mapping[str, str] | None = None, **sett
         for name in ("ingest", "manager", "notifier"):
             wait_until(partial(is_healthy, ports, name), process=envoy, log=log)
         yield Running(ports, tuple(upstreams))
+
+
+@contextmanager
+def guarded(folder: Path, shorter: Mapping[str, str] | None = None, **settings: Any) -> Iterator[Running]:
+    """Run an Envoy that asks callers for credentials."""
+    with running_envoy(folder, shorter, authentication="required", **settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Issuer:
+    return Issuer()
 
 
 def _start(folder: Path, edge: Edge, *, otlp: str) -> subprocess.Popen[bytes]:

@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2
 from services.access.methods import own_methods
 from services.domain.roles import Role
 from tests.contract.envoy.client import EnvoyClient, Response, status_of, wait_until
-from tests.contract.envoy.conftest import Running, running_envoy
+from tests.contract.envoy.conftest import Running, guarded
 from tests.contract.envoy.tokens import ISSUER, Issuer
 from tests.contract.envoy.upstream import CONTRACTS
 
@@ -33,17 +33,6 @@ KEY = f"tocsin_{'a' * 12}_{'b' * 43}"
 OK, UNAUTHENTICATED, DENIED = grpc.StatusCode.OK, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
 NOT_FOUND = grpc.StatusCode.UNIMPLEMENTED
 ALERTS = "/tocsin.alerts.v1.AlertService/ListAlerts"
-
-
-@contextmanager
-def guarded(folder: Path, **settings: Any) -> Iterator[Running]:
-    with running_envoy(folder, authentication="required", **settings) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def issuer() -> Issuer:
-    return Issuer()
 
 
 @pytest.fixture(scope="module")

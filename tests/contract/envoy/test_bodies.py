@@ -2,15 +2,14 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import grpc
 import pytest
 
 from tests.contract.envoy.client import EnvoyClient, wait_until
-from tests.contract.envoy.conftest import Running
-from tests.contract.envoy.conftest import running_envoy as running_envoy_with
+from tests.contract.envoy.conftest import Running, guarded
 from tests.contract.envoy.tokens import ISSUER, Issuer
 from tests.contract.envoy.upstream import Behaviour
 
@@ -23,17 +22,6 @@ EVENT = '{"service":"a","level":"ERROR","message":"m"}'
 # Room for four bodies; Envoy itself takes less than a third of it.
 SMALL_HEAP = {'"max_heap_size_bytes": 536870912': '"max_heap_size_bytes": 100663296'}
 ASKED_EACH_TIME = {"ASKED_AGAIN_AFTER_SECONDS = 30": "ASKED_AGAIN_AFTER_SECONDS = 0"}
-
-
-@contextmanager
-def guarded(folder: Path, shorter: dict[str, str] | None = None, **settings: str) -> Iterator[Running]:
-    with running_envoy_with(folder, shorter, authentication="required", **settings) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def issuer() -> Issuer:
-    return Issuer()
 
 
 @pytest.fixture(scope="module")
