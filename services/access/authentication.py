@@ -30,6 +30,7 @@ from services.chassis.callers import (
     Unauthenticated,
 )
 from services.chassis.peers import TRUST_DOMAIN, service_identity
+from services.chassis.tenants import is_tenant_name
 from services.domain.roles import Role
 
 NAME_HEADER, ROLE_HEADER, TENANT_HEADER = "x-tocsin-caller-name", "x-tocsin-caller-role", "x-tocsin-caller-tenant"
@@ -40,6 +41,10 @@ _SERVICE = re.compile(service_identity("([a-z]+)"))
 _CLIENT = re.compile(rf"{TRUST_DOMAIN}/client/([a-z0-9-]{{1,63}})/([a-z]+)/([A-Za-z0-9._-]{{1,128}})")
 _FORWARDED_ID = re.compile(r"(?:^|[;,])URI=(spiffe://[^;,]+)")
 _BEARER = "bearer "
+# Envoy finds a token anywhere in the header: no other one may stand before the one that it has verified.
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+# Histories and the audit log keep it.
+_MAX_NAME = 256
 # As Envoy allows.
 _CLOCK_SKEW_SECONDS = 60
 # What a caller may be told by a header or a certificate; `service` is nobody's role but a service's.
@@ -60,7 +65,8 @@ def authenticate(call: IncomingCall, keys: Mapping[str, KeyRecord] | None, now: 
         return _holder_of(text, keys, now)
     is_from_gateway = call.peer_identity == GATEWAY
     if credentials:
-        if is_from_gateway and ROLE_HEADER in headers and NAME_HEADER in headers:
+        is_token = scheme == _BEARER and _TOKEN.fullmatch(text)
+        if is_token and is_from_gateway and ROLE_HEADER in headers and NAME_HEADER in headers:
             if has_expired(text, now):
                 raise Unauthenticated("authorization: the token has expired")
             return _named_by_gateway(headers, "token")
@@ -135,9 +141,12 @@ def _named_by_gateway(headers: Mapping[str, str], kind: str) -> Caller:
     role = headers[ROLE_HEADER].lower()
     if role not in _CLIENT_ROLES:
         raise Unauthenticated(f"the token's role is none of {', '.join(sorted(_CLIENT_ROLES))}")
-    return Caller(
-        name=headers.get(NAME_HEADER, ""), role=role, tenant=headers.get(TENANT_HEADER) or DEFAULT_TENANT, kind=kind
-    )
+    name, tenant = headers.get(NAME_HEADER, ""), headers.get(TENANT_HEADER) or DEFAULT_TENANT
+    if len(name) > _MAX_NAME:
+        raise Unauthenticated(f"the token's name is longer than {_MAX_NAME} characters")
+    if not is_tenant_name(tenant):
+        raise Unauthenticated("the token's tenant is none: expected lower-case letters, digits and hyphens")
+    return Caller(name=name, role=role, tenant=tenant, kind=kind)
 
 
 def _certified(identity: str) -> Caller:

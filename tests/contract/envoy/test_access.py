@@ -4,6 +4,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from google.rpc import error_details_pb2
 
+from services.access.authentication import GATEWAY, authenticate
 from services.access.methods import own_methods
+from services.chassis.callers import KnownCall, Unauthenticated
 from services.domain.roles import Role
 from tests.contract.envoy.client import EnvoyClient, Response, status_of, wait_until
 from tests.contract.envoy.conftest import Running, guarded
@@ -221,6 +224,17 @@ def test_a_token_of_another_key_is_refused(envoy: Running) -> None:
 def test_a_token_in_the_query_is_none(envoy: Running, issuer: Issuer) -> None:
     with EnvoyClient(envoy.ports.edge).channel() as channel:
         assert code_of(channel, f"{ALERTS}?access_token={issuer.token()}") is UNAUTHENTICATED
+
+
+def test_a_token_that_is_not_the_only_one_is_not_taken_for_another_one(envoy: Running, issuer: Issuer) -> None:
+    # Envoy looks for a token anywhere in the header, and forwards the header as it is.
+    authorization = f"bearer {Issuer().token(exp=9_000_000_000)} Bearer {issuer.token()}"
+    with EnvoyClient(envoy.ports.edge).channel() as channel:
+        assert code_of(channel, ALERTS, authorization=authorization) is OK
+
+    call = KnownCall(method=ALERTS, metadata=metadata_of(envoy), peer_identity=GATEWAY)
+    with pytest.raises(Unauthenticated):
+        authenticate(call, {}, datetime.now(UTC))
 
 
 def test_a_token_cannot_be_of_a_service(envoy: Running, issuer: Issuer) -> None:

@@ -145,6 +145,34 @@ def test_a_token_that_has_expired_since_envoy_saw_it_is_refused(payload: str, *,
             authenticate(token, KEYS, START)
 
 
+@pytest.mark.parametrize("text", ["bearer {far} Bearer {own}", "Bearer {own} {far}", "Bearer {own},{far}", "x {own}"])
+def test_no_other_token_stands_beside_the_one_that_envoy_has_verified(text: str) -> None:
+    far, own = (f"ey.{urlsafe_b64encode(b'{%s}' % expiry).decode().rstrip('=')}.s" for expiry in (b'"exp":9e12', b""))
+    found = incoming(
+        authorization=text.format(far=far, own=own), x_tocsin_caller_name="ann", x_tocsin_caller_role="viewer"
+    )
+
+    with pytest.raises(Unauthenticated, match="expected `Bearer`"):
+        authenticate(found, KEYS, START)
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "message"),
+    [
+        ("x_tocsin_caller_name", "n" * 257, "longer than 256"),
+        ("x_tocsin_caller_tenant", "Acme", "tenant is none"),
+        ("x_tocsin_caller_tenant", "a" * 64, "tenant is none"),
+        # As Envoy writes a claim that is a list.
+        ("x_tocsin_caller_tenant", "WyJhIl0=", "tenant is none"),
+    ],
+)
+def test_a_token_whose_name_or_tenant_is_none_is_refused(header: str, value: str, message: str) -> None:
+    claims = {"x_tocsin_caller_name": "n" * 256, "x_tocsin_caller_role": "viewer"} | {header: value}
+
+    with pytest.raises(Unauthenticated, match=message):
+        authenticate(incoming(authorization="Bearer ey.ey.s", **claims), KEYS, START)
+
+
 def test_a_token_without_a_tenant_is_of_the_default_one() -> None:
     token = incoming(authorization="Bearer ey.ey.s", x_tocsin_caller_name="ann", x_tocsin_caller_role="viewer")
 

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,17 @@ def links() -> Iterator[tuple[str, Path]]:
         text = page.read_text()
         yield from ((page.name, page.parent / found) for found in re.findall(r"\]\((?!http|#)([^)#]+)", text))
         yield from ((page.name, ROOT / found) for found in _PATH.findall(text))
+        yield from ((page.name, path) for line in text.splitlines() for path in files_beside(line))
+
+
+def files_beside(line: str) -> Iterator[Path]:
+    """Yield the files of tests that a line names without their folder, which is that of the one before."""
+    folder = None
+    for named in re.findall(r"`(tests/[\w./-]+|test_\w+\.py)`", line):
+        if "/" in named:
+            folder = (ROOT / named).parent
+        elif folder:
+            yield folder / named
 
 
 @pytest.mark.parametrize(
@@ -26,6 +38,14 @@ def links() -> Iterator[tuple[str, Path]]:
 )
 def test_the_links_of_a_page_lead_to_existing_files(page: str, path: Path) -> None:
     assert path.exists(), f"{page} points to {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_table_says_two_things_of_the_same(page: Path) -> None:
+    for table in re.findall(r"(?:^\|.*\n)+", page.read_text(), re.MULTILINE):
+        # A shorter first cell may need the second one to tell rows apart.
+        subjects = Counter(re.findall(r"^\| ([^|]{25,}) \|", table, re.MULTILINE))
+        assert [subject for subject, count in subjects.items() if count > 1] == []
 
 
 def anchors_of(page: Path) -> set[str]:
