@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Coroutine
+import tempfile
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
@@ -46,8 +48,11 @@ def postgres_program(
 ) -> ProgramSpec:
     """Create the cluster on the first start, and return how to run the server; a secure one asks for a password."""
     data = processes.data("postgres") / _VERSION
+    access = None
+    if secure is not None:
+        access = PasswordAccess(rules=processes.data("postgres") / "hba.conf", password=secure.postgres_password)
     if not (data / "PG_VERSION").exists():
-        create_cluster(data)
+        create_cluster(data, access)
     settings = {
         "listen_addresses": "127.0.0.1",
         "port": str(ports.postgres),
@@ -60,9 +65,7 @@ def postgres_program(
     if not durable:
         # For data that nobody needs after a crash of the machine; a crash of the server alone loses nothing.
         settings |= {"fsync": "off", "full_page_writes": "off"}
-    access = None
-    if secure is not None:
-        access = PasswordAccess(rules=processes.data("postgres") / "hba.conf", password=secure.postgres_password)
+    if access is not None:
         access.create_rules()
         settings["hba_file"] = str(access.rules)
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -79,7 +82,10 @@ def postgres_program(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordAccess:
-    """How a server comes to ask for a password: it lets its user in, learns the password, and asks from then on."""
+    """How a server comes to ask for a password.
+
+    One that is new has it before its first start. One that ran without lets its user in once more, learns it, and asks.
+    """
 
     # The server's own rules of who comes in how (pg_hba.conf).
     rules: Path
@@ -90,10 +96,10 @@ class PasswordAccess:
         """The password."""
         return self.password.read_text().strip()
 
-    def create_rules(self) -> None:
-        """Let the user in without a password until it is set, where it has not been set before."""
-        if not self.rules.exists():
-            self.rules.write_text(_RULE.format(method="trust"))
+    def create_rules(self, *, is_set: bool = False) -> None:
+        """Ask for the password where it is set; else, where there are no rules yet, let the user in until it is."""
+        if is_set or not self.rules.exists():
+            self.rules.write_text(_RULE.format(method="scram-sha-256" if is_set else "trust"))
 
     async def demand(self, server: str) -> None:
         """Set the password where it is not demanded yet, and demand it."""
@@ -159,8 +165,8 @@ def _run(work: Coroutine[None, None, _Result]) -> _Result:
         return pool.submit(asyncio.run, work).result()
 
 
-def create_cluster(data: Path) -> None:
-    """Create a server's folder, in one step. Raise StartError."""
+def create_cluster(data: Path, access: PasswordAccess | None = None) -> None:
+    """Create a server's folder, in one step; with `access` its user has the password. Raise StartError."""
     # Under another name until it is complete: a later run must not start half a cluster.
     draft = data.with_suffix(".draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -170,12 +176,29 @@ def create_cluster(data: Path) -> None:
         draft.parent.chmod(0o711)
         shutil.chown(draft, *unprivileged.user())
     locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
-    access = ("--auth=trust", f"--username={USER}", "--no-sync", "--no-instructions")
-    command = [*unprivileged_command(), str(postgres_binary("initdb")), "-D", str(draft), *locale, *access]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    options = ("--auth=trust", f"--username={USER}", "--no-sync", "--no-instructions")
+    with _password_file(draft.parent, access) as password:
+        command = [str(postgres_binary("initdb")), "-D", str(draft), *locale, *options, *password]
+        done = subprocess.run([*unprivileged_command(), *command], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise StartError(f"the database's folder could not be created\n{done.stdout}{done.stderr}")
+    if access is not None:
+        access.create_rules(is_set=True)
     draft.rename(data)
+
+
+@contextmanager
+def _password_file(folder: Path, access: PasswordAccess | None) -> Iterator[tuple[str, ...]]:
+    """Write the password where initdb can read it as the user that it runs as; yield the option that says where."""
+    if access is None:
+        yield ()
+        return
+    with tempfile.NamedTemporaryFile("w", dir=folder) as file:
+        if os.geteuid() == 0:
+            shutil.chown(file.name, *unprivileged.user())
+        file.write(access.secret)
+        file.flush()
+        yield (f"--pwfile={file.name}",)
 
 
 async def _create_alert_database(ports: Ports, access: PasswordAccess | None) -> None:

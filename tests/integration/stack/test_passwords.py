@@ -1,7 +1,7 @@
 """PostgreSQL and Redis of a system with SECURE=1: they ask for a password from their first start on."""
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,17 +28,24 @@ from stack.wiring import Wiring, service_environ
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-def started(tmp_path: Path) -> Iterator[tuple[Processes, Ports, SecureFiles]]:
-    files = SecureFiles(home=tmp_path)
+@contextmanager
+def running(folder: Path) -> Iterator[tuple[Processes, Ports, SecureFiles]]:
+    """Yield what a system is started with; it is stopped at the end."""
+    files = SecureFiles(home=folder)
     files.prepare(datetime.now(UTC))
-    processes, ports = Processes(tmp_path), Ports.free()
-    with guarded(tmp_path):
+    processes, ports = Processes(folder), Ports.free()
+    with guarded(folder):
         try:
-            start(processes, ports, files)
             yield processes, ports, files
         finally:
             Starter(processes, print).stop(processes.running())
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[tuple[Processes, Ports, SecureFiles]]:
+    with running(tmp_path) as (processes, ports, files):
+        start(processes, ports, files)
+        yield processes, ports, files
 
 
 def start(processes: Processes, ports: Ports, files: SecureFiles | None) -> None:
@@ -80,6 +87,29 @@ async def test_the_servers_ask_for_the_passwords_of_the_folder(
     with pytest.raises(asyncpg.InvalidPasswordError):
         await read_one(ports, None)
     assert await read_one(ports, secret) == 1
+
+
+def test_a_new_server_has_its_password_before_it_is_started(tmp_path: Path) -> None:
+    files = SecureFiles(home=tmp_path)
+    files.prepare(datetime.now(UTC))
+    processes = Processes(tmp_path)
+    server_program("postgres", processes=processes, ports=Ports.free(), progress=print, secure=files)
+
+    rules = processes.data("postgres") / "hba.conf"
+    assert rules.read_text().split()[-1] == "scram-sha-256"
+    # Where initdb has read it.
+    left = {path.name for path in processes.data("postgres").iterdir()}
+    assert left == {"18", "hba.conf"}
+
+
+async def test_a_server_that_ran_without_a_password_learns_it(tmp_path: Path) -> None:
+    with running(tmp_path) as (processes, ports, files):
+        start(processes, ports, None)
+        assert await read_one(ports, None) == 1
+        start(processes, ports, files)
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await read_one(ports, None)
+        assert await read_one(ports, files.postgres_password.read_text().strip()) == 1
 
 
 async def test_a_service_logs_in_as_its_own_user_with_the_password_that_is_set(
