@@ -44,7 +44,7 @@ _EXIT_FAILED, _EXIT_REFUSED = 1, 2
 _SCRIPT_ERRORS = frozenset({ErrorKind.STATEMENT, ErrorKind.DATA})
 
 
-_OwnersWork = Callable[[asyncpg.Connection], Awaitable[None]]
+OwnersWork = Callable[[asyncpg.Connection], Awaitable[None]]
 _T = TypeVar("_T")
 
 
@@ -53,7 +53,7 @@ async def _nothing_more(_: asyncpg.Connection) -> None:
 
 
 async def prepare_schema(
-    settings: PostgresSettings, *, schema: str, scripts: Path, afterwards: _OwnersWork = _nothing_more
+    settings: PostgresSettings, *, schema: str, scripts: Path, afterwards: OwnersWork = _nothing_more
 ) -> None:
     """Migrate, as `migrate` does; where the settings leave that to others, raise SettingsError if it is not done."""
     if settings.migrate_at_start:
@@ -80,7 +80,7 @@ async def migrate(
     *,
     schema: str,
     scripts: Path,
-    afterwards: _OwnersWork = _nothing_more,
+    afterwards: OwnersWork = _nothing_more,
     max_wait: timedelta = timedelta(seconds=60),
 ) -> None:
     """Upgrade `schema` to the newest revision in `scripts`/versions, one instance at a time.
@@ -115,7 +115,7 @@ def _retry_reason(error: Exception) -> str | None:
     return None
 
 
-async def _upgrade(settings: PostgresSettings, schema: str, scripts: Path, afterwards: _OwnersWork) -> None:
+async def _upgrade(settings: PostgresSettings, schema: str, scripts: Path, afterwards: OwnersWork) -> None:
     comment = _digest_comment(scripts)
     connector = PostgresConnector(_owners(settings))
     connection = await connector.open(timeout=_CONNECT_SECONDS, server_settings=_SESSION)

@@ -5,12 +5,10 @@ MANAGER_MIGRATE_AT_START=false the service itself then needs no user but its own
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 from services.chassis.migrations import migrate, migrate_apart
 from services.chassis.settings import PostgresSettings, part
-from services.manager.adapters.postgres.audit import set_audit_retention
-from services.manager.app import MIGRATIONS, SCHEMA
+from services.manager.app import MIGRATIONS, SCHEMA, set_retention
 from services.manager.settings import PREFIX, AuditSettings
 
 
@@ -23,8 +21,7 @@ class MigrationSettings:
 
 
 async def _migrate(settings: MigrationSettings) -> None:
-    set_retention = partial(set_audit_retention, schema=SCHEMA, retention=settings.audit.audit_retention)
-    await migrate(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS, afterwards=set_retention)
+    await migrate(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS, afterwards=set_retention(settings.audit))
 
 
 if __name__ == "__main__":

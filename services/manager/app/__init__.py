@@ -18,7 +18,7 @@ from services.chassis.health import Health
 from services.chassis.kafka import DeadLetterPublisher, consuming, producer
 from services.chassis.lifecycle import serving
 from services.chassis.loops import Loop, looping
-from services.chassis.migrations import prepare_schema
+from services.chassis.migrations import OwnersWork, prepare_schema
 from services.chassis.outbox import relaying
 from services.chassis.postgres import connect
 from services.chassis.redis import redis_client
@@ -39,12 +39,17 @@ from services.manager.app.loops import canary_loop, running_loops
 from services.manager.app.parts import ManagerParts, new_id
 from services.manager.app.rpcs import mounts_of
 from services.manager.rpc.gateway_refusals import GatewayRefusalRpc
-from services.manager.settings import Settings
+from services.manager.settings import AuditSettings, Settings
 from tocsin.alerts.v1.alert_pb2 import AlertTransition
 from tocsin.notifications.v1.notification_pb2 import NotificationResult
 
 SCHEMA = "manager"
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
+
+
+def set_retention(audit: AuditSettings) -> OwnersWork:
+    """Return what the owner of the tables does after each migration."""
+    return partial(set_audit_retention, schema=SCHEMA, retention=audit.audit_retention)
 
 
 @asynccontextmanager
@@ -53,8 +58,9 @@ async def app(settings: Settings) -> AsyncIterator[None]:
     health = Health("manager")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(admin_server(settings.process, health))
-        set_retention = partial(set_audit_retention, schema=SCHEMA, retention=settings.audit.audit_retention)
-        await prepare_schema(settings.postgres, schema=SCHEMA, scripts=MIGRATIONS, afterwards=set_retention)
+        await prepare_schema(
+            settings.postgres, schema=SCHEMA, scripts=MIGRATIONS, afterwards=set_retention(settings.audit)
+        )
         database = await stack.enter_async_context(
             connect(settings.postgres, schema=SCHEMA, dependency=health.dependency("postgres"))
         )
