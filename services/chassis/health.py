@@ -2,8 +2,9 @@
 
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import structlog
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -123,7 +124,7 @@ class Health:
 
 
 # The first that an error is an instance of.
-_CONNECTION_WORDS = {
+_CONNECTION_WORDS: Mapping[type[BaseException], str] = {
     TimeoutError: "does not answer in time",
     ConnectionRefusedError: "nothing listens at its address",
     socket.gaierror: "its host name is not found",
@@ -133,9 +134,14 @@ _CONNECTION_WORDS = {
 }
 
 
-def words_of_connection_error(error: BaseException) -> str:
-    """Return in words why a server is not reached, as people read it behind the server's name."""
-    words = (words for kind, words in _CONNECTION_WORDS.items() if isinstance(error, kind))
+def words_of_connection_error(
+    error: BaseException, own: Mapping[type[BaseException], str] = MappingProxyType({})
+) -> str:
+    """Return in words why a server is not reached, as people read it behind the server's name.
+
+    `own` has the words of its client's errors, which come first.
+    """
+    words = (words for kind, words in (*own.items(), *_CONNECTION_WORDS.items()) if isinstance(error, kind))
     return next(words, "is not reached")
 
 

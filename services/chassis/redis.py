@@ -38,8 +38,7 @@ _WORDS = {
 
 def words_of_redis_error(error: BaseException) -> str:
     """Return in words why Redis is down."""
-    words = (words for kind, words in _WORDS.items() if isinstance(error, kind))
-    return next(words, None) or words_of_connection_error(error)
+    return words_of_connection_error(error, _WORDS)
 
 
 class RedisUnavailableError(Exception):
