@@ -1,4 +1,4 @@
-"""PostgreSQL: a bounded pool with translated errors, the database's clock, notifications, and migrations."""
+"""PostgreSQL: a bounded pool with translated errors, the database's clock, and notifications."""
 
 import asyncio
 from collections import Counter
@@ -18,7 +18,6 @@ from services.chassis.clock import Clock, SystemClock
 from services.chassis.failures import Overloaded, StoreConflict, StoreUnavailable
 from services.chassis.health import Dependency
 from services.chassis.loops import Loop, looping, wait_for_event
-from services.chassis.migrations import migrate
 from services.chassis.postgres_connections import PostgresConnector
 from services.chassis.postgres_errors import (
     DRIVER_ERRORS,
@@ -31,8 +30,6 @@ from services.chassis.postgres_errors import (
 from services.chassis.row_security import SERVE_ALL, all_tenants_role_of, role_of, take_role
 from services.chassis.settings import PostgresSettings
 from services.chassis.tenants import ALL_TENANTS, DEFAULT_TENANT, current_tenant
-
-__all__ = ["Connection", "Database", "connect", "listen", "migrate", "translate"]
 
 log = structlog.get_logger()
 _T = TypeVar("_T")

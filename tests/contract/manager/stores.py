@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from services.chassis.postgres import Database, connect, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import Database, connect
 from services.chassis.settings import PostgresSettings, Secret
 from services.domain.severity import Severity
 from services.domain.trace_context import TraceHeaders

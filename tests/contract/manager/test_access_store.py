@@ -11,7 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from services.chassis.postgres import Database, connect, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import Database, connect
 from services.chassis.settings import PostgresSettings, Secret
 from services.contract.audit_records import decode_audit_record
 from services.contract.topics import AUDIT_LOG

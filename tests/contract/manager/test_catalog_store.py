@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from services.chassis.postgres import connect, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import connect
 from services.chassis.settings import PostgresSettings, Secret
 from services.manager.adapters.postgres.catalog import PostgresCatalogReader
 from services.manager.adapters.postgres.store import PostgresStore

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.chassis.postgres import connect, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import connect
 from services.chassis.settings import PostgresSettings, Secret
 from services.manager.adapters.postgres.service_changes import PostgresChangeReader
 from services.manager.adapters.postgres.store import PostgresStore

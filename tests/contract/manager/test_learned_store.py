@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.chassis.postgres import connect, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import connect
 from services.chassis.settings import PostgresSettings, Secret
 from services.manager.adapters.postgres.catalog import PostgresCatalogReader
 from services.manager.adapters.postgres.learned_edges import PostgresLearnedEdgeReader

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from services.chassis.postgres import connect, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import connect
 from services.chassis.settings import PostgresSettings, Secret
 from services.domain.severity import Severity
 from services.manager.adapters.postgres.reports import PostgresReportReader

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.chassis.postgres import Database, connect, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import Database, connect
 from services.chassis.settings import PostgresSettings, Secret
 from services.manager.adapters.postgres.alert_reader import PostgresAlertReader, PostgresMatchedAlertReader
 from services.manager.adapters.postgres.retention import PostgresRetention

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.chassis.postgres import connect, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import connect
 from services.chassis.settings import PostgresSettings, Secret
 from services.domain.severity import Severity
 from services.manager.adapters.postgres.alerts import _SELECT_EPISODES

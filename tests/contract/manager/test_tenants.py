@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 
 from services.chassis.callers import Caller, PermissionDenied, as_caller
-from services.chassis.postgres import Database, connect, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import Database, connect
 from services.chassis.settings import PostgresSettings, Secret
 from services.chassis.tenants import ALL_TENANTS, as_tenant
 from services.domain.problem_reason import ProblemReason

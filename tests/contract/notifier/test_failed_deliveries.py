@@ -7,7 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from services.chassis.postgres import Database, connect, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import Database, connect
 from services.chassis.request_ids import PostgresRequests
 from services.chassis.settings import PostgresSettings, Secret
 from services.chassis.tenants import as_tenant

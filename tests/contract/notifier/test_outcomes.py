@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.chassis.postgres import Database, connect, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import Database, connect
 from services.chassis.settings import PostgresSettings, Secret
 from services.notifier.adapters.postgres.deliveries import NewDelivery, insert_deliveries
 from services.notifier.adapters.postgres.outcomes import PostgresDeliveryOutcomes

@@ -8,7 +8,8 @@ from enum import StrEnum
 import asyncpg
 import pytest
 
-from services.chassis.postgres import Database, connect, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import Database, connect
 from services.chassis.settings import PostgresSettings, Secret
 from services.notifier.adapters.postgres.outcomes import PostgresDeliveryOutcomes
 from services.notifier.adapters.postgres.queue import QUEUE_SESSION, PostgresDeliveryQueue

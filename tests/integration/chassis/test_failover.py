@@ -10,7 +10,8 @@ import pytest
 from services.chassis.clock import SystemClock
 from services.chassis.failures import StoreUnavailable
 from services.chassis.health import Health
-from services.chassis.postgres import connect, listen, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import connect, listen
 from services.chassis.redis import redis_client
 from services.chassis.settings import PostgresSettings, RedisSettings, Secret
 from services.manager.adapters.redis import GuardedRedis, RedisDedupCache

@@ -14,7 +14,8 @@ from services.chassis.clock import SystemClock
 from services.chassis.failures import Overloaded, StoreConflict, StoreRefused, StoreUnavailable
 from services.chassis.health import Health
 from services.chassis.loops import Loop
-from services.chassis.postgres import Connection, Database, connect, listen, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import Connection, Database, connect, listen
 from services.chassis.settings import PostgresSettings, Secret
 from stack.testing import Servers
 

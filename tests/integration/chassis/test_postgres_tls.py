@@ -9,7 +9,8 @@ from urllib.parse import quote
 import pytest
 
 from services.chassis.failures import StoreUnavailable
-from services.chassis.postgres import Database, connect, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import Database, connect
 from services.chassis.settings import PostgresSettings, Secret, load_settings
 from stack.ports import Ports
 from tests.secure_servers import (

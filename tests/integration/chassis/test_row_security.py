@@ -8,7 +8,8 @@ import asyncpg
 import pytest
 
 from services.chassis.failures import StoreUnavailable
-from services.chassis.postgres import Database, connect, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import Database, connect
 from services.chassis.settings import PostgresSettings, Secret
 from services.chassis.tenants import ALL_TENANTS, as_tenant
 from services.manager.app import MIGRATIONS, SCHEMA

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from services.chassis.failures import InvalidRequest
-from services.chassis.postgres import Database, connect, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import Database, connect
 from services.chassis.settings import PostgresSettings, Secret
 from services.manager.adapters.postgres.on_call import PostgresOnCallReader
 from services.manager.adapters.postgres.routing import PostgresRoutingReader

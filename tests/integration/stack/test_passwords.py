@@ -12,7 +12,8 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from services.chassis.failures import StoreUnavailable
-from services.chassis.postgres import connect, migrate
+from services.chassis.migrations import migrate
+from services.chassis.postgres import connect
 from services.chassis.settings import PostgresSettings, load_settings
 from services.notifier.app import MIGRATIONS, SCHEMA
 from stack.guard import guarded
