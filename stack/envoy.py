@@ -258,6 +258,8 @@ def render_config(settings: EnvoySettings, folder: Path = Path()) -> str:
     values = {name: _endpoints(name.lower(), _addresses(value)) for name, value in upstreams.items()} | {
         "EVENTS": _endpoints("events", [{"pipe": {"path": path}} for path in sockets]),
         "TAKES_EVENTS": "events" if sockets else "ingest",
+        # In percent of the requests.
+        "TAKES_JSON": 100 if sockets and methods is None else 0,
         "LISTEN": settings.listen,
         "ADMIN_PORT": settings.admin_port,
         "EDGE_PORT": settings.edge_port,

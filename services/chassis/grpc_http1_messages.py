@@ -8,6 +8,7 @@ that has nothing else.
 import base64
 import zlib
 from collections.abc import Iterable
+from typing import Protocol
 from urllib.parse import quote
 
 import grpc
@@ -16,12 +17,30 @@ from services.chassis.failures import MalformedMessage, RequestTooLarge
 
 _PREFIX_BYTES = 5
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n"
-_CLOSE = b"connection: close\r\n"
+CLOSE = b"connection: close\r\n"
 _OK_HEAD, _OK_TRAILERS = _HEAD + b"transfer-encoding: chunked\r\n", b"\r\n0\r\ngrpc-status: 0\r\n\r\n"
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _MAX_TIMEOUT_DIGITS = 8
 # As zlib counts them: with a header of gzip, or with that of zlib, which HTTP calls deflate.
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+
+
+class CallForm(Protocol):
+    """In which form a call comes, and is answered."""
+
+    def new_body(self, max_bytes: int, encoding: str) -> "RequestBody":
+        """Return what collects the request, of at most so many bytes; `encoding` is how it may be compressed."""
+        ...
+
+    def answer(self, message: bytes, *, is_last: bool) -> bytes:
+        """Return the HTTP/1.1 response with a message and the status OK; `is_last`: the connection ends with it."""
+        ...
+
+    def refusal(
+        self, code: grpc.StatusCode, text: str, trailers: Iterable[tuple[str, str | bytes]] = (), *, is_last: bool
+    ) -> bytes:
+        """Return the HTTP/1.1 response with a status and no message."""
+        ...
 
 
 class RequestBody:
@@ -46,7 +65,7 @@ class RequestBody:
             self._chunks.clear()
 
     def take(self) -> bytes | None:
-        """Return the message, of at most `max_bytes`; None where the whole body is empty.
+        """Return the message, of at most `max_bytes`; None where there is none: the whole body is empty.
 
         Raises RequestTooLarge, and MalformedMessage for anything but one frame with a message that can be decompressed.
         """
@@ -54,6 +73,9 @@ class RequestBody:
             raise self._too_large()
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
+        return self._message(body)
+
+    def _message(self, body: bytes) -> bytes | None:
         if not body:
             return None
         if len(body) < _PREFIX_BYTES or int.from_bytes(body[1:_PREFIX_BYTES], "big") != len(body) - _PREFIX_BYTES:
@@ -82,6 +104,24 @@ class RequestBody:
         return RequestTooLarge(f"the request is larger than {self._max_bytes} bytes")
 
 
+class GrpcForm:
+    """A call as gRPC has it: a frame in the body, and the status in trailers."""
+
+    def new_body(self, max_bytes: int, encoding: str) -> RequestBody:
+        """Return what collects the frame."""
+        return RequestBody(max_bytes, encoding)
+
+    def answer(self, message: bytes, *, is_last: bool) -> bytes:
+        """Return `grpc_answer`."""
+        return grpc_answer(message, is_last=is_last)
+
+    def refusal(
+        self, code: grpc.StatusCode, text: str, trailers: Iterable[tuple[str, str | bytes]] = (), *, is_last: bool
+    ) -> bytes:
+        """Return `grpc_refusal`."""
+        return grpc_refusal(code, text, trailers, is_last=is_last)
+
+
 def timeout_seconds(value: str) -> float | None:
     """Return how long a caller waits, from a header `grpc-timeout` as "100m"; None where it says nothing readable."""
     digits, unit = value[:-1], value[-1:]
@@ -93,7 +133,7 @@ def timeout_seconds(value: str) -> float | None:
 def grpc_answer(message: bytes, *, is_last: bool) -> bytes:
     """Return the HTTP/1.1 response with a message and the status OK; `is_last`: the connection ends with it."""
     size = len(message)
-    head = (_OK_HEAD + _CLOSE if is_last else _OK_HEAD) + b"\r\n%x\r\n\0" % (_PREFIX_BYTES + size)
+    head = (_OK_HEAD + CLOSE if is_last else _OK_HEAD) + b"\r\n%x\r\n\0" % (_PREFIX_BYTES + size)
     return b"".join((head, size.to_bytes(4, "big"), message, _OK_TRAILERS))
 
 
@@ -101,7 +141,7 @@ def grpc_refusal(
     code: grpc.StatusCode, text: str, trailers: Iterable[tuple[str, str | bytes]] = (), *, is_last: bool
 ) -> bytes:
     """Return the HTTP/1.1 response with a status and no message; the values of names that end in -bin are bytes."""
-    lines = [_HEAD, b"content-length: 0\r\n", _CLOSE if is_last else b"", b"grpc-status: %d\r\n" % code.value[0]]
+    lines = [_HEAD, b"content-length: 0\r\n", CLOSE if is_last else b"", b"grpc-status: %d\r\n" % code.value[0]]
     if text:
         lines.append(b"grpc-message: %s\r\n" % _percent_encoded(text))
     lines.extend(b"%s: %s\r\n" % (name.encode("ascii"), _value(value)) for name, value in trailers)

@@ -4,7 +4,8 @@ Over HTTP/2 a call costs grpc.aio several times as much as what ingest does for 
 and completion queues of its own. Envoy can forward a unary call over HTTP/1.1 as it is, the frame in the body and the
 status in the trailers of the response (`enable_trailers` in envoy/envoy.yaml), one call at a time on a connection. That
 is read here by httptools on the event loop itself, and goes through the same interceptor, with the same guard, to the
-same handlers as calls to the gRPC server beside it. Callers notice no difference.
+same handlers as calls to the gRPC server beside it. Callers notice no difference. Single events in JSON come as they
+were sent, and are answered in JSON (`grpc_http1_json`).
 
 A connection has one call at a time: its task begins when the headers are there. The body is read only as far as
 `_READ_AHEAD_BYTES` until the handler asks for it (`read`), so that requests wait with their senders when ingest limits
@@ -27,7 +28,8 @@ import grpc
 import httptools
 import structlog
 
-from services.chassis.grpc_http1_messages import RequestBody, grpc_answer, grpc_refusal, timeout_seconds
+from services.chassis.grpc_http1_json import JSON, json_form
+from services.chassis.grpc_http1_messages import CallForm, GrpcForm, RequestBody, timeout_seconds
 from services.chassis.health import Health
 from services.chassis.interceptors import ServerInterceptor
 from services.chassis.peers import SOCKET_SCHEME
@@ -38,6 +40,7 @@ log = structlog.get_logger()
 _READ_AHEAD_BYTES = 64 * 1024
 _BACKLOG = 1024
 _GRPC = "application/grpc"
+_GRPC_FORM = GrpcForm()
 _HEALTH_PATH = b"/health"
 
 # Returns the encoded response.
@@ -47,8 +50,11 @@ _Handler = Callable[["UnaryCall"], Awaitable[bytes]]
 class UnaryCall:
     """A call, with the part of grpc.aio.ServicerContext that handlers of unary rpcs and the interceptor use."""
 
-    def __init__(self, method: str, metadata: Sequence[tuple[str, str]], body: RequestBody, wanted: Any) -> None:
+    def __init__(
+        self, method: str, form: CallForm, metadata: Sequence[tuple[str, str]], body: RequestBody, wanted: Any
+    ) -> None:
         self.method = method
+        self.form = form
         self.body = body
         self.has_whole_body = False
         self.is_wanted = False
@@ -180,11 +186,11 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
         elif self._parser.get_method() == b"GET" and path == _HEALTH_PATH:
             self._answer_plainly(HTTPStatus.OK if self._server.is_serving else HTTPStatus.SERVICE_UNAVAILABLE)
-        elif not headers.get("content-type", "").startswith(_GRPC):
+        elif (form := _form_of(method := path.decode("latin-1"), headers.get("content-type", ""))) is None:
             self._answer_plainly(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
         else:
-            body = RequestBody(self._server.max_message_bytes, headers.get("grpc-encoding", "identity"))
-            self._call = UnaryCall(path.decode("latin-1"), self._headers, body, self._resume)
+            body = form.new_body(self._server.max_message_bytes, headers.get("grpc-encoding", "identity"))
+            self._call = UnaryCall(method, form, self._headers, body, self._resume)
             self._task = asyncio.create_task(self._run(self._call, timeout_seconds(headers.get("grpc-timeout", ""))))
 
     def on_body(self, part: bytes) -> None:
@@ -221,9 +227,9 @@ class _Connection(asyncio.Protocol):
         is_last = not call.has_whole_body or self._server.is_stopping
         if response is None:
             code, text, trailers = call.refused or (grpc.StatusCode.INTERNAL, "internal error", ())
-            self._transport.write(grpc_refusal(code, text, trailers, is_last=is_last))
+            self._transport.write(call.form.refusal(code, text, trailers, is_last=is_last))
         else:
-            self._transport.write(grpc_answer(response, is_last=is_last))
+            self._transport.write(call.form.answer(response, is_last=is_last))
         self._call = self._task = None
         # What still comes of the request is dropped.
         self._resume()
@@ -315,6 +321,13 @@ class _Details:
     def __init__(self, call: UnaryCall) -> None:
         self.method = call.method
         self.invocation_metadata = call.invocation_metadata()
+
+
+def _form_of(method: str, content_type: str) -> CallForm | None:
+    """Return in which form an rpc is called; None where it is none that it has."""
+    if content_type.startswith(_GRPC):
+        return _GRPC_FORM
+    return json_form(method) if content_type.startswith(JSON) else None
 
 
 def _unary(handler: Any) -> _Handler | None:

@@ -76,6 +76,7 @@ class Running:
 
     ports: Ports
     upstreams: tuple[Upstream, ...]
+    access_log: Path
 
 
 @contextmanager
@@ -98,7 +99,7 @@ def running_envoy(folder: Path, shorter: Mapping[str, str] | None = None, **sett
         wait_until(lambda: EnvoyClient(ports.envoy_admin).get("/ready").status == 200, process=envoy, log=log)
         for name in ("ingest", "manager", "notifier"):
             wait_until(partial(is_healthy, ports, name), process=envoy, log=log)
-        yield Running(ports, tuple(upstreams))
+        yield Running(ports, tuple(upstreams), chosen.access_log)
 
 
 @contextmanager

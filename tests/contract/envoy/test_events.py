@@ -1,10 +1,12 @@
 """Events by Unix sockets, over HTTP/1.1: what callers see is the same as with gRPC between Envoy and ingest."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,19 @@ import uvloop
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from services.chassis.failures import InvalidRequest, Violation
+from services.chassis.callers import PermissionDenied, Unauthenticated
+from services.chassis.failures import (
+    Failure,
+    InternalError,
+    InvalidRequest,
+    MalformedMessage,
+    Overloaded,
+    RequestTooLarge,
+    StoreConflict,
+    StreamUnavailable,
+    TenantLimitReached,
+    Violation,
+)
 from services.chassis.grpc_server import Mount, grpc_server
 from services.chassis.health import Health
 from services.chassis.settings import ProcessSettings
@@ -27,8 +41,11 @@ from tests.fakes.guards import OpenGuard
 from tocsin.logs.v1.log_event_pb2 import LogEvent
 from tocsin.logs.v1.log_ingest_service_pb2 import (
     DESCRIPTOR,
+    AdjustedEvents,
+    AdjustedValue,
     IngestBatchRequest,
     IngestBatchResponse,
+    IngestJsonRequest,
     IngestJsonResponse,
 )
 from tocsin.logs.v1.log_ingest_service_pb2_grpc import LogIngestServiceStub
@@ -37,6 +54,25 @@ pytestmark = pytest.mark.integration
 
 SERVICE = DESCRIPTOR.services_by_name["LogIngestService"].full_name
 EVENT = {"service": "a", "level": "ERROR", "message": "m"}
+FAILURES: dict[str, Failure] = {
+    each.reason: each
+    for each in (
+        InvalidRequest("2 fields", violations=[Violation("message", 'ü, "<b>"'), Violation("level", "missing")]),
+        MalformedMessage("body: not valid JSON", violations=[Violation("body", "not valid JSON")]),
+        RequestTooLarge("larger than 10 bytes"),
+        Overloaded("too many", retry_after=timedelta(milliseconds=1200)),
+        TenantLimitReached("too many events", limit="events_per_second", value="5"),
+        StreamUnavailable("Kafka does not answer"),
+        StoreConflict("again"),
+        InternalError("internal error"),
+        Unauthenticated("no key"),
+        PermissionDenied("not allowed"),
+    )
+}
+ADJUSTED = AdjustedEvents(
+    event_count=1,
+    values=[AdjustedValue(field="message", action=AdjustedValue.Action.CUT, count=1, indexes=[0])],
+)
 
 
 class Instance:
@@ -82,7 +118,11 @@ class Instance:
         self.metadata.append(dict(context.invocation_metadata()))
         body: bytes = await context.read()
         await self._act(["refused"] if b"refused" in body else [])
-        return IngestJsonResponse(accepted_count=1).SerializeToString()
+        sent = json.loads(IngestJsonRequest.FromString(body).body.data)
+        if sent["message"] in FAILURES:
+            raise FAILURES[sent["message"]]
+        adjusted = ADJUSTED if sent["message"] == "adjusted" else None
+        return IngestJsonResponse(accepted_count=1, adjusted=adjusted).SerializeToString()
 
     async def _act(self, messages: list[str]) -> None:
         if messages == ["refused"]:
@@ -139,6 +179,68 @@ def test_rest_callers_see_what_was_accepted_and_what_is_wrong(one: tuple[Running
     refused = edge.post("/api/logs", {**EVENT, "message": "refused"})
     assert (refused.status, refused.json["code"], refused.reason) == (400, 3, "INVALID_REQUEST")
     assert refused.violations == [("message", "expected another")]
+
+
+@pytest.mark.parametrize("message", ["accepted", "adjusted", *FAILURES])
+def test_one_event_is_answered_alike_by_ingest_and_by_the_transcoder(
+    one: tuple[Running, Instance], message: str
+) -> None:
+    envoy, instance = one
+    edge = EnvoyClient(envoy.ports.edge)
+    instance.metadata.clear()
+    answers = []
+    # The transcoder takes any type.
+    for content_type in ("application/json; charset=utf-8", "text/json"):
+        answer = edge.post("/api/logs", {**EVENT, "message": message}, {"content-type": content_type})
+        # In the order that the server chose, and each with its time.
+        ignored = {"date", "x-request-id", "content-length", "x-envoy-upstream-service-time"}
+        headers = {name: value for name, value in answer.headers.items() if name not in ignored}
+        answers.append((answer.status, answer.json, headers))
+    assert answers[0] == answers[1]
+    assert [each["content-type"] for each in instance.metadata] == [
+        "application/json; charset=utf-8",
+        "application/grpc",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "body"),
+    [
+        ("/api/logs?x=1", {}, EVENT),
+        ("/api/logs", {"origin": "https://example.org"}, EVENT),
+        ("/api/logs", {"content-type": "text/plain"}, EVENT),
+        ("/api/logs", {}, {**EVENT, "message": "x" * 65_536}),
+        ("/api/logs", {}, ""),
+        ("/api/logs/batch", {}, [EVENT]),
+    ],
+)
+def test_all_but_one_small_event_goes_through_the_transcoder(
+    one: tuple[Running, Instance], path: str, headers: dict[str, str], body: object
+) -> None:
+    envoy, instance = one
+    instance.metadata.clear()
+    EnvoyClient(envoy.ports.edge).post(path, body, headers)
+    assert all(each["content-type"] == "application/grpc" for each in instance.metadata)
+
+
+def test_the_access_log_has_the_same_of_both(one: tuple[Running, Instance]) -> None:
+    envoy, _ = one
+    edge = EnvoyClient(envoy.ports.edge)
+    for content_type in ("application/json", "text/json"):
+        edge.post(
+            "/api/logs", {**EVENT, "message": "OVERLOADED"}, {"content-type": content_type, "x-request-id": "both"}
+        )
+
+    def lines() -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in envoy.access_log.read_text().splitlines()]
+        return [line for line in found if line["request_id"] == "both"]
+
+    wait_until(lambda: len(lines()) == 2)
+    # All but gRPC's status, which Envoy has for calls of gRPC alone, and then makes it of that of HTTP.
+    names = ("method", "path", "rpc", "status", "cluster", "attempts")
+    first, second = ({name: line[name] for name in names} for line in lines())
+    assert first == second
+    assert first["rpc"] == f"/{SERVICE}/IngestJson"
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
