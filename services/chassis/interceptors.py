@@ -15,7 +15,15 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from services.chassis import telemetry
 from services.chassis.callers import Caller, CallOutcome, Guard, IncomingCall, as_caller, current_caller
-from services.chassis.failures import CallInterrupted, Failure, InternalError, MalformedMessage, ShuttingDown, to_status
+from services.chassis.failures import (
+    CallInterrupted,
+    Failure,
+    InternalError,
+    MalformedMessage,
+    RequestTooLarge,
+    ShuttingDown,
+    to_status,
+)
 from services.chassis.peers import peer_identity
 from services.chassis.stream_limit import StreamLimit
 
@@ -26,12 +34,17 @@ DETAILS = "grpc-status-details-bin"
 NOT_BEGUN = ("x-tocsin-not-begun", "1")
 
 # Called by machines alone, and open to all of them: no guard, no span, no metric.
-_UNOBSERVED = ("/grpc.health.", "/tocsin.edge.KeyCheck/")
+_KEY_CHECK, _HEALTH = "/tocsin.edge.KeyCheck/", "/grpc.health."
+_HEALTH_METHODS = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch")
+# Of the name of a service.
+_MAX_HEALTH_BYTES = 1024
 
 _INTERRUPT_SECONDS = 0.5
 # A stream has no end of its own, but its caller's key has: revoked keys let nobody in any more after five seconds, of
 # which the snapshot of keys takes two.
 _ADMIT_AGAIN_SECONDS = 2.0
+# A stream keeps its request as long as it lasts, with fields that the contract does not know, too.
+_MAX_KEPT_REQUEST_BYTES = 64 * 1024
 
 _ABORTED_BY_SERVER = grpc.aio.AbortError
 
@@ -76,8 +89,10 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """Return the handler with tracing, metrics and the translation of failures around it."""
         handler = await continuation(details)
-        if handler is None or details.method.startswith(_UNOBSERVED):
+        if handler is None or details.method.startswith(_KEY_CHECK):
             return handler
+        if details.method.startswith(_HEALTH):
+            return _bounded(handler) if details.method in _HEALTH_METHODS else None
         cached = self._handlers.get(details.method)
         if cached is None or cached[0] is not handler:
             cached = self._handlers[details.method] = handler, self._wrapped(handler, details.method)
@@ -85,8 +100,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrapped(self, handler: Any, method: str) -> Any:
         act = getattr(handler, _KINDS[handler.request_streaming, handler.response_streaming])
-        receiver = _receive_all if handler.request_streaming else _receive_one
-        receive = receiver(handler.request_deserializer or _undecoded)
+        decode = handler.request_deserializer or _undecoded
+        max_bytes = _MAX_KEPT_REQUEST_BYTES if handler.response_streaming else None
+        receive = _receive_all(decode) if handler.request_streaming else _receive_one(decode, max_bytes)
         around = self._streaming if handler.response_streaming else self._unary
         build = (
             grpc.stream_stream_rpc_method_handler
@@ -284,11 +300,29 @@ def _undecoded(raw: bytes) -> bytes:
     return raw
 
 
-def _receive_one(decode: Callable[[bytes], Any]) -> Callable[[Any, Any], Awaitable[Any]]:
+def _bounded(handler: Any) -> Any:
+    """Return a handler of health that keeps no more of a request than a name: whoever watches needs no credentials."""
+    act = getattr(handler, _KINDS[False, handler.response_streaming])
+    receive = _receive_one(handler.request_deserializer, _MAX_HEALTH_BYTES)
+
+    async def answer(raw: Any, context: Any) -> Any:
+        try:
+            request = await receive(raw, context)
+        except Failure as failure:
+            await context.abort(failure.code, failure.text)
+        return await act(request, context)
+
+    kind = grpc.stream_stream_rpc_method_handler if handler.response_streaming else grpc.stream_unary_rpc_method_handler
+    return kind(answer, request_deserializer=None, response_serializer=handler.response_serializer)
+
+
+def _receive_one(decode: Callable[[bytes], Any], max_bytes: int | None = None) -> Callable[[Any, Any], Awaitable[Any]]:
     async def receive(_: Any, context: Any) -> Any:
         raw = await context.read()
         if raw is grpc.aio.EOF:
             raise MalformedMessage("the call holds no request")
+        if max_bytes is not None and len(raw) > max_bytes:
+            raise RequestTooLarge(f"the request is larger than {max_bytes} bytes")
         return _decoded(decode, raw)
 
     return receive

@@ -3,11 +3,12 @@
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
 
 from tests.contract.envoy.client import EnvoyClient, wait_until
 from tests.contract.envoy.conftest import Running, running_envoy
@@ -114,6 +115,40 @@ def test_streams_of_a_connection_are_limited(running: Running) -> None:
     assert kind == 4
     settings = dict(struct.iter_unpack("!HI", received[9 : 9 + size]))
     assert settings[3] == 1000
+
+
+@pytest.mark.parametrize("port", ["edge", "edge_manager", "edge_notifier"])
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+def test_who_asks_for_health_makes_no_service_keep_more_than_a_name(running: Running, port: str, method: str) -> None:
+    def asked(size: int) -> grpc.StatusCode:
+        request = health_pb2.HealthCheckRequest(service="x" * size).SerializeToString()
+        with EnvoyClient(getattr(running.ports, port)).channel() as channel:
+            call = channel.unary_stream(f"/grpc.health.v1.Health/{method}", bytes, bytes)(request, timeout=SECONDS)
+            with suppress(grpc.RpcError):
+                next(call)
+                call.cancel()
+            code: grpc.StatusCode = call.code()
+            return code
+
+    # A service says that it has none of this name, or waits until it has.
+    assert asked(512) in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED)
+    # More than comes at once.
+    assert asked(2_000_000) is grpc.StatusCode.UNKNOWN
+
+
+@pytest.mark.parametrize("verb", ["GET", "PUT", "TRACE", "PROPFIND"])
+@pytest.mark.parametrize("path", ["/grpc.health.v1.Health/Check", "/tocsin.alerts.v1.AlertService/ListAlerts"])
+def test_a_call_of_grpc_with_another_verb_than_post_reaches_no_service(running: Running, verb: str, path: str) -> None:
+    found = EnvoyClient(running.ports.edge).send(verb, path, None, {"content-type": "application/grpc"})
+
+    assert found.headers["grpc-status"] == str(grpc.StatusCode.UNIMPLEMENTED.value[0])
+    assert found.headers["grpc-message"] == "there is nothing at this path"
+
+
+def test_what_the_health_service_does_not_have_is_not_there(running: Running) -> None:
+    with EnvoyClient(running.ports.edge).channel() as channel, pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary("/grpc.health.v1.Health/List", bytes, bytes)(b"", timeout=SECONDS)
+    assert refused.value.details() == "there is nothing at this path"
 
 
 def test_whoever_watches_health_takes_no_call_of_others(tmp_path: Path) -> None:

@@ -198,6 +198,20 @@ async def test_health_is_reported_for_the_server_and_each_service(process: Proce
         assert (await watching.read()).status == Pong.NOT_SERVING
 
 
+async def test_whoever_asks_for_health_gives_a_name_and_no_more(client: Any) -> None:
+    large = Ping(service="x" * 1024).SerializeToString()
+    with pytest.raises(grpc.aio.AioRpcError, match="larger than 1024 bytes"):
+        await client.unary_unary("/grpc.health.v1.Health/Check")(large)
+    with pytest.raises(grpc.aio.AioRpcError, match="larger than 1024 bytes"):
+        await client.unary_stream("/grpc.health.v1.Health/Watch")(large).read()
+    with pytest.raises(grpc.aio.AioRpcError, match="cannot be decoded"):
+        await client.unary_unary("/grpc.health.v1.Health/Check")(b"\xff")
+    # gRPC's own answer to what its library does not serve shows a class of Python.
+    with pytest.raises(grpc.aio.AioRpcError) as absent:
+        await client.unary_unary("/grpc.health.v1.Health/List")(b"")
+    assert (absent.value.code(), absent.value.details()) == (grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [

@@ -68,6 +68,16 @@ async def test_a_stream_ends_when_its_caller_may_call_no_more(
         await asyncio.wait_for(pings.has_ended.wait(), timeout=10)
 
 
+async def test_a_stream_keeps_no_large_request(client: Any) -> None:
+    # Of what it knows, or does not know.
+    for large in (Ping(service="x" * 65_536).SerializeToString(), b"\x7a" + b"\x80\x80\x04" + bytes(65_536)):
+        stream = client.unary_stream(f"/{NAME}/Many")(large)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stream.read()
+        assert details(refused.value)[1]["ErrorInfo"].reason == "REQUEST_TOO_LARGE"
+        await client.unary_unary(f"/{NAME}/One")(large)
+
+
 async def test_a_caller_has_so_many_streams_and_others_when_they_end(spans: object, pings: Pings) -> None:
     del spans  # opened before the server
     process = ProcessSettings(listen="127.0.0.1:0", admin_listen="127.0.0.1:0", max_streams=2)
@@ -105,7 +115,7 @@ async def test_stopping_ends_open_streams_at_once(process: ProcessSettings, ping
 async def test_a_stream_that_is_being_written_ends_with_the_reason_too(process: ProcessSettings, pings: Pings) -> None:
     server = grpc_server(process, [pings.mount()], Health("test"), OpenGuard())
     async with server as running, channel(f"127.0.0.1:{running.port}") as client:
-        call: Any = client.unary_stream(f"/{NAME}/Many", Ping.SerializeToString)(Ping(service="much" + "x" * 3_000_000))
+        call: Any = client.unary_stream(f"/{NAME}/Many", Ping.SerializeToString)(Ping(service="much"))
         # The first message is more than gRPC takes before it is read.
         await pings.has_begun.wait()
         stopping = asyncio.create_task(server.__aexit__(None, None, None))
