@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import grpc
@@ -25,6 +25,7 @@ from services.chassis.failures import (
     to_status,
 )
 from services.chassis.peers import peer_identity
+from services.chassis.receive_limiter import ReceiveLimiter, received_request
 from services.chassis.stream_limit import StreamLimit
 
 log = structlog.get_logger()
@@ -43,6 +44,10 @@ _INTERRUPT_SECONDS = 0.5
 # A stream has no end of its own, but its caller's key has: revoked keys let nobody in any more after five seconds, of
 # which the snapshot of keys takes two.
 _ADMIT_AGAIN_SECONDS = 2.0
+# Requests that are received at once, each of 8 MiB or less, of all callers but services of the system.
+_RECEIVING = 32
+# A stream of requests, such as reflection's, may hold as much at any time.
+_MAX_REQUEST_STREAMS = 16
 # A stream keeps its request as long as it lasts, with fields that the contract does not know, too.
 _MAX_KEPT_REQUEST_BYTES = 64 * 1024
 
@@ -55,6 +60,8 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, guard: Guard, *, max_streams: int = 500) -> None:
         self._guard = guard
         self._stream_limit = StreamLimit(max_streams)
+        self._request_stream_limit = StreamLimit(min(max_streams, _MAX_REQUEST_STREAMS))
+        self._receive_limiter = ReceiveLimiter(_RECEIVING)
         self._handlers: dict[str, tuple[Any, Any]] = {}
         self._running: set[asyncio.Task[Any]] = set()
         self._streams: set[asyncio.Task[None]] = set()
@@ -102,8 +109,10 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         act = getattr(handler, _KINDS[handler.request_streaming, handler.response_streaming])
         decode = handler.request_deserializer or _undecoded
         max_bytes = _MAX_KEPT_REQUEST_BYTES if handler.response_streaming else None
-        receive = _receive_all(decode) if handler.request_streaming else _receive_one(decode, max_bytes)
-        around = self._streaming if handler.response_streaming else self._unary
+        receive, limit = _receive_one(decode, max_bytes, self._receive_limiter), self._stream_limit
+        if handler.request_streaming:
+            receive, limit = _receive_all(decode), self._request_stream_limit
+        around = partial(self._streaming, limit) if handler.response_streaming else self._unary
         build = (
             grpc.stream_stream_rpc_method_handler
             if handler.response_streaming
@@ -131,13 +140,13 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
         return unary
 
-    def _streaming(self, act: Any, receive: Any, method: str) -> Any:
+    def _streaming(self, limit: StreamLimit, act: Any, receive: Any, method: str) -> Any:
         async def streaming(raw: Any, context: Any) -> None:
             async def pump() -> None:
                 await _pump(act(await receive(raw, context), context), context)
 
             async def run(call: IncomingCall) -> None:
-                with self._stream_limit.held(current_caller()):
+                with limit.held(current_caller()):
                     await self._while_admitted(pump(), call)
 
             await self._observed(run, method, context, ())
@@ -303,7 +312,7 @@ def _undecoded(raw: bytes) -> bytes:
 def _bounded(handler: Any) -> Any:
     """Return a handler of health that keeps no more of a request than a name: whoever watches needs no credentials."""
     act = getattr(handler, _KINDS[False, handler.response_streaming])
-    receive = _receive_one(handler.request_deserializer, _MAX_HEALTH_BYTES)
+    receive = _receive_one(handler.request_deserializer, _MAX_HEALTH_BYTES, None)
 
     async def answer(raw: Any, context: Any) -> Any:
         try:
@@ -316,11 +325,14 @@ def _bounded(handler: Any) -> Any:
     return kind(answer, request_deserializer=None, response_serializer=handler.response_serializer)
 
 
-def _receive_one(decode: Callable[[bytes], Any], max_bytes: int | None = None) -> Callable[[Any, Any], Awaitable[Any]]:
+def _receive_one(
+    decode: Callable[[bytes], Any], max_bytes: int | None, limiter: ReceiveLimiter | None
+) -> Callable[[Any, Any], Awaitable[Any]]:
     async def receive(_: Any, context: Any) -> Any:
-        raw = await context.read()
-        if raw is grpc.aio.EOF:
-            raise MalformedMessage("the call holds no request")
+        if limiter is None or current_caller().kind == "service":
+            raw = received_request(await context.read())
+        else:
+            raw = await limiter.receive(context.read)
         if max_bytes is not None and len(raw) > max_bytes:
             raise RequestTooLarge(f"the request is larger than {max_bytes} bytes")
         return _decoded(decode, raw)

@@ -13,6 +13,7 @@ from services.chassis.grpc_server import grpc_server
 from services.chassis.health import Health
 from services.chassis.kafka import producer
 from services.chassis.lifecycle import serving
+from services.chassis.receive_limiter import ReceiveLimiter
 from services.contract.public_services import PUBLIC_SERVICES
 from services.domain.tenants import TenantLimits
 from services.ingest.adapters.wire import ProtobufWire
@@ -24,7 +25,6 @@ from services.ingest.ports import EventProducer
 from services.ingest.rpc.batch_handler import BatchHandler
 from services.ingest.rpc.columns_handler import ColumnsHandler
 from services.ingest.rpc.log_ingest import LogIngest
-from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.settings import Settings
 from services.ingest.worker.batch_joiner import BatchJoiner
 from services.ingest.worker.batcher import Batcher

@@ -7,6 +7,7 @@ from typing import Any
 
 from google.api.httpbody_pb2 import HttpBody
 
+from services.chassis.receive_limiter import ReceiveLimiter
 from services.domain.tenants import TenantLimits
 from services.ingest.adapters.wire import ProtobufWire
 from services.ingest.core.batching import BatchPolicy, JoinPolicy
@@ -18,7 +19,6 @@ from services.ingest.metrics import Metrics
 from services.ingest.rpc.batch_handler import BatchHandler
 from services.ingest.rpc.columns_handler import ColumnsHandler
 from services.ingest.rpc.log_ingest import LogIngest
-from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.worker.batch_joiner import BatchJoiner
 from services.ingest.worker.batcher import Batcher
 from services.ingest.worker.event_pipeline import EventPipeline

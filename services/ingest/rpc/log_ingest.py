@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from services.chassis.callers import current_caller
 from services.chassis.failures import InvalidRequest, MalformedMessage, Violation
 from services.chassis.grpc_server import Mount
+from services.chassis.receive_limiter import ReceiveLimiter
 from services.ingest.core.adjustments import Adjustment, summarize
 from services.ingest.core.field_checks import EventField
 from services.ingest.core.json_events import JsonEvent, JsonEvents
@@ -17,7 +18,6 @@ from services.ingest.ports import UnreadableRequestError
 from services.ingest.rpc.batch_handler import BatchHandler, check_size
 from services.ingest.rpc.columns_handler import ColumnsHandler
 from services.ingest.rpc.outcomes import adjusted_events
-from services.ingest.rpc.receive_limiter import ReceiveLimiter
 from services.ingest.worker.batcher import Batcher
 from services.ingest.worker.event_pipeline import EventPipeline
 from tocsin.logs.v1.log_ingest_service_pb2 import DESCRIPTOR, IngestJsonRequest, IngestResponse

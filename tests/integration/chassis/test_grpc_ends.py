@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.chassis import interceptors
@@ -76,6 +77,41 @@ async def test_a_stream_keeps_no_large_request(client: Any) -> None:
             await stream.read()
         assert details(refused.value)[1]["ErrorInfo"].reason == "REQUEST_TOO_LARGE"
         await client.unary_unary(f"/{NAME}/One")(large)
+
+
+async def test_whoever_sends_slowly_keeps_no_place_that_others_need(
+    spans: object, process: ProcessSettings, pings: Pings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del spans  # opened before the server
+    monkeypatch.setattr(interceptors, "_RECEIVING", 1)
+    async with (
+        grpc_server(process, [pings.mount()], Health("test"), OpenGuard()) as server,
+        channel(f"127.0.0.1:{server.port}") as client,
+    ):
+        slow: Any = client.stream_unary(f"/{NAME}/One")()
+        await slow.wait_for_connection()
+        codes = []
+        for _ in range(2):
+            call = one(client)(Ping())
+            codes.append(await call.code())
+        # First it may still come; after a second it gives way.
+        assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OK]
+        assert await slow.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_caller_has_few_streams_of_requests(client: Any) -> None:
+    reflect = client.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        reflection_pb2.ServerReflectionRequest.SerializeToString,
+    )
+    request = reflection_pb2.ServerReflectionRequest(list_services="*")
+    streams = [reflect() for _ in range(16)]
+    for each in streams:
+        await each.write(request)
+        assert await each.read() is not grpc.aio.EOF
+    assert await reflect(iter([request])).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    for each in streams:
+        each.cancel()
 
 
 async def test_a_caller_has_so_many_streams_and_others_when_they_end(spans: object, pings: Pings) -> None:

@@ -51,7 +51,7 @@ class ReceiveLimiter:
         `is_here`: it has come, so that reading waits for nothing, and takes no slot.
         """
         if is_here:
-            return _request(await read())
+            return received_request(await read())
         await self._take_slot()
         try:
             return await self._read(read)
@@ -84,7 +84,7 @@ class ReceiveLimiter:
             raise Overloaded("the request came slowly, and others wait; try again later") from None
         finally:
             self._slow_from.pop(timeout, None)
-        return _request(message)
+        return received_request(message)
 
     def _end_a_slow_request(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -94,7 +94,8 @@ class ReceiveLimiter:
                 return
 
 
-def _request(message: Any) -> bytes:
+def received_request(message: Any) -> bytes:
+    """Return what was read of a call; raise MalformedMessage where it has ended without a request."""
     if message is grpc.aio.EOF:
         raise MalformedMessage("the call holds no request")
     request: bytes = message

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from services.chassis.failures import MalformedMessage, Overloaded
-from services.ingest.rpc.receive_limiter import ReceiveLimiter
+from services.chassis.receive_limiter import ReceiveLimiter
 
 LONG, SHORT = timedelta(hours=1), timedelta(milliseconds=20)
 
