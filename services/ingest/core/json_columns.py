@@ -1,4 +1,4 @@
-"""Events as JSON, read straight into columns: the usual batch, ten times as fast as value by value.
+"""Events as JSON as the contract has them, read ten times as fast as value by value: a batch straight into columns.
 
 Only a text in which every event is as the contract has it is read here: its names as protobuf's JSON spells them, each
 once, and values of the right types. Of any other text `read_columns` returns None, and `json_events` reads it: it alone
@@ -7,6 +7,8 @@ have read as the same events, without an adjustment.
 
 The parser ignores names that it does not know, and keeps the last of two equal ones. Both show in the number of names
 in the text, which is then not that of the values that were read.
+
+One event alone (`read_event`) becomes what `json_events` makes of it.
 """
 
 import math
@@ -21,8 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from services.domain.event_fields import MAX_ATTRIBUTE_KEY, MAX_STATUS, MIN_STATUS
+from services.domain.event_time import parse_rfc3339
 from services.domain.level import Level
 from services.ingest.core.columns import bytes_outside
+from services.ingest.core.json_events import JsonEvent
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -46,6 +50,7 @@ class _PlainEvent(msgspec.Struct, rename="camel", gc=False):
 
 
 _DECODER: Final = msgspec.json.Decoder(list[_PlainEvent])
+_ONE_DECODER: Final = msgspec.json.Decoder(_PlainEvent)
 _REFUSED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _LEVELS: Final = {
     spelling: int(level)
@@ -76,6 +81,40 @@ def read_columns(body: bytes, schema: pa.Schema, *, max_events: int, max_attribu
         return _Reader(events, schema).columns(_count_names(text), max_attributes)
     except (*_REFUSED, _OtherError):
         return None
+
+
+def read_event(body: bytes, max_attributes: int) -> JsonEvent | None:
+    """Return the only event of a text, as `json_events` reads it; None where it is not the usual case."""
+    try:
+        event = _ONE_DECODER.decode(body)
+    except _REFUSED:
+        return None
+    given = zip(_PlainEvent.__struct_fields__, msgspec.structs.astuple(event), strict=True)
+    fields = {name: value for name, value in given if value is not None}
+    strings = [type(value) for value in fields.values()].count(str)
+    attributes = event.attributes or {}
+    level = _LEVELS.get(event.level or "")
+    time = parse_rfc3339(event.event_time) if event.event_time else None
+    is_usual = (
+        # Each name and each string stands between quotes; no other ones are in them without a backslash.
+        body.count(b'"') == 2 * (len(fields) + strings + 2 * len(attributes))
+        and b"\\" not in body
+        and event.service
+        and level
+        and event.message
+        and (event.event_time is None or time)
+        and MIN_STATUS <= fields.get("status_code", MIN_STATUS) <= MAX_STATUS
+        and 0 <= fields.get("response_time", 0) < math.inf
+        and len(attributes) <= max_attributes
+        and all(len(key) <= MAX_ATTRIBUTE_KEY for key in attributes)
+    )
+    if not is_usual:
+        return None
+    fields.pop("attributes", None)
+    fields["level"] = level
+    if time:
+        fields["event_time"] = {"seconds": time[0], "nanos": time[1]}
+    return JsonEvent(fields=fields, attributes=attributes)
 
 
 def _count_names(text: Bytes) -> int:

@@ -12,6 +12,7 @@ from services.chassis.grpc_server import Mount
 from services.chassis.receive_limiter import ReceiveLimiter
 from services.ingest.core.adjustments import Adjustment, summarize
 from services.ingest.core.field_checks import EventField
+from services.ingest.core.json_columns import read_event
 from services.ingest.core.json_events import JsonEvent, JsonEvents
 from services.ingest.core.json_text import JsonError
 from services.ingest.ports import UnreadableRequestError
@@ -130,6 +131,9 @@ class LogIngest:
         return response.SerializeToString()
 
     def _json_event(self, body: bytes) -> JsonEvent:
+        usual = read_event(body, self._limits.max_attributes)
+        if usual is not None:
+            return usual
         try:
             event = JsonEvents(body, self._limits.max_attributes).one()
         except JsonError as error:

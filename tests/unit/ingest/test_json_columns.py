@@ -1,4 +1,4 @@
-"""The usual batch is read straight into columns, and what is read there is what the exact reader reads."""
+"""The usual batch is read straight into columns, the usual event at once, and each is what the exact reader reads."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.contract.event_columns import EVENT_SCHEMA
 from services.domain.event_time import parse_rfc3339
-from services.ingest.core.json_columns import read_columns
+from services.ingest.core.json_columns import read_columns, read_event
 from services.ingest.core.json_events import JsonEvents
 from services.ingest.core.json_text import JsonError
 
@@ -159,6 +159,53 @@ def test_other_texts_are_left_to_the_exact_reader(body: bytes) -> None:
     assert read(body) is None
 
 
+def agrees_alone(body: bytes) -> bool:
+    """Return whether the fast reader takes the text as one event; then it must be the exact reader's."""
+    event = read_event(body, MAX_ATTRIBUTES)
+    return event is not None and event == JsonEvents(body, MAX_ATTRIBUTES).one()
+
+
+@pytest.mark.parametrize("indent", [None, 1, "\t"])
+def test_one_event_as_the_contract_has_it_is_read(indent: int | str | None) -> None:
+    events: tuple[dict[str, Any], ...] = (
+        PLAIN | {"message": "é: 🔔"},
+        BARE,
+        BARE | {"attributes": {}},
+        BARE | {"host": ""},
+    )
+    for event in events:
+        assert agrees_alone(json.dumps(event, indent=indent, ensure_ascii=False).encode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"service":"a","level":"INFO","message":"m"} x',
+        b'{"service":"","level":"INFO","message":"m"}',
+        b'{"service":"a","level":"LOUD","message":"m"}',
+        b'{"service":"a","level":3,"message":"m"}',
+        b'{"service":"a","level":"INFO","message":""}',
+        b'{"service":"a","level":"INFO","message":"a \\"quoted\\" m"}',
+        b'{"service":"a","level" :"INFO","level":"ERROR","message":"m"}',
+        b'{"service":"a","level":"INFO","message":"m","host":null}',
+        b'{"service":"a","level":"INFO","message":"m","colour":1}',
+        b'{"service":"a","level":"INFO","message":"m","statusCode":600}',
+        b'{"service":"a","level":"INFO","message":"m","responseTime":-1}',
+        b'{"service":"a","level":"INFO","message":"m","eventTime":""}',
+        b'{"service":"a","level":"INFO","message":"m","eventTime":"1772366400"}',
+        b'{"service":"a","level":"INFO","message":"m","attributes":{"a":"","b":"","c":"","d":"","e":""}}',
+        b'{"service":"a","level":"INFO","message":"m","attributes":{"' + b"k" * 129 + b'":"v"}}',
+        b'{"service":"a","level":"INFO","message":"m","attributes":{"k":"v","k":"w"}}',
+    ],
+)
+def test_another_event_is_left_to_the_exact_reader(body: bytes) -> None:
+    assert read_event(body, MAX_ATTRIBUTES) is None
+
+
 texts = st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from(
     ['":', '\\"', '\\":"', "\\", '" :', "x" * 130]
 )
@@ -201,6 +248,24 @@ def test_a_changed_text_is_read_as_the_exact_reader_reads_it_or_not_at_all(body:
         agrees(changed)
     except JsonError:
         pytest.fail(f"the exact reader refuses {changed!r}")
+
+
+single = st.builds(
+    lambda event, is_ascii, separators: json.dumps(event, ensure_ascii=is_ascii, separators=separators).encode(),
+    st.builds(lambda event: BARE | event, usual) | st.builds(lambda event: BARE | event, odd),
+    st.booleans(),
+    st.sampled_from([(",", ":"), (" , ", " : ")]),
+)
+
+
+@given(single, st.data())
+def test_a_single_event_is_read_as_the_exact_reader_reads_it_or_not_at_all(body: bytes, data: st.DataObject) -> None:
+    begin = data.draw(st.integers(0, len(body)))
+    end = data.draw(st.integers(begin, min(len(body), begin + 3)))
+    middle = data.draw(st.binary(max_size=3) | st.sampled_from([b"", b'"', b'":', b" ", b",", b"null"]))
+    for text in (body, body[:begin] + middle + body[end:]):
+        event = read_event(text, MAX_ATTRIBUTES)
+        assert event is None or event == JsonEvents(text, MAX_ATTRIBUTES).one()
 
 
 @given(plain_values["eventTime"])
