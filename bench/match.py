@@ -64,6 +64,11 @@ def patterns(count: int) -> list[str]:
     return [f'message.matches("backend-{number} (took|failed after) [0-9]+ ms.*retries")' for number in range(count)]
 
 
+def templates(count: int) -> list[str]:
+    """Return rules with a regular expression whose longest text is the same; one in all matches an event on average."""
+    return [f'message.matches("backend-{number} .*retries left, session")' for number in range(count)]
+
+
 def numbers(count: int) -> list[str]:
     """Return rules with a bound; one in all holds for an event on average."""
     return [f"response_time > {2000 + 2 * number}.0" for number in range(count)]
@@ -136,6 +141,7 @@ def main() -> None:
         "ten": list(TEN),
         "services": services(1000),
         "patterns": patterns(1000),
+        "templates": templates(1000),
         "mixed": [*services(1000), *patterns(1000), *numbers(1000)],
     }
     batch = events(options.records * RECORD_EVENTS)

@@ -9,8 +9,12 @@ Behind the last text stands END: where a newline, or nothing, follows the end of
 Hyperscan misses matches of `$`, also some of earlier lines. What it reports in END itself is to be dropped.
 
 A pattern like `backend-7 .*retries` is not scanned as a whole: with a thousand of them, each `retries` in a text would
-concern them all. Only the piece between two such gaps that is rarest is looked for, and what it proposes is confirmed.
+concern them all. Only one piece between such gaps is looked for, and what it proposes is confirmed.
+Where it is the first piece, and the gap takes any character, the rest only has to come somewhere after its first match.
 """
+
+from dataclasses import dataclass
+from itertools import pairwise
 
 from services.domain.regex import (
     MAX_ASCII,
@@ -18,6 +22,7 @@ from services.domain.regex import (
     Assertion,
     Characters,
     CodeRanges,
+    Position,
     Regex,
     Repetition,
     Sequence,
@@ -36,6 +41,7 @@ MAX_COUNTED = 16
 _WIDE = 128
 # Characters that stand for one letter in either case.
 _CASES = 2
+_NEWLINE = ord("\n")
 # Code points that no text has: halves of UTF-16.
 _SURROGATES = (0xD800, 0xDFFF)
 
@@ -81,15 +87,60 @@ def widen(tree: Regex) -> Regex:
             return tree
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a tree between gaps: it is in a text wherever the tree is."""
+
+    tree: Regex
+    # How many characters in a row are given, at least.
+    fixed_length: int
+    # Whether the tree is wherever the piece is: there are no gaps.
+    is_all: bool
+    # What is behind its first match in just those texts in which the tree is; None where there is no such thing. In
+    # texts with newlines or NUL only if no set of characters in the tree has just one of the two.
+    rest: Regex | None = None
+
+
+def pieces(tree: Regex) -> tuple[Piece, ...]:
+    """Return the parts between gaps that are never empty."""
+    parts = _flat(tree)
+    gaps = [place for place, part in enumerate(parts) if _is_gap(part)]
+    found = []
+    for before, behind in pairwise([-1, *gaps, len(parts)]):
+        piece = trim(Sequence(tuple(parts[before + 1 : behind])))
+        if not may_be_empty(piece):
+            rest = _rest(parts[behind:]) if before < 0 else None
+            found.append(Piece(piece, _fixed_length(piece), is_all=not gaps, rest=rest))
+    return tuple(found)
+
+
 def rarest_piece(tree: Regex) -> Regex:
-    """Return the part between gaps that has the longest fixed text: it is wherever the tree is."""
-    pieces: list[list[Regex]] = [[]]
-    for part in _flat(tree):
-        if _is_gap(part):
-            pieces.append([])
-        else:
-            pieces[-1].append(part)
-    return trim(max((Sequence(tuple(piece)) for piece in pieces), key=_fixed_length))
+    """Return the part between gaps that has the longest fixed text; an empty one if all of them may be empty."""
+    return max(pieces(tree), key=lambda piece: piece.fixed_length).tree if pieces(tree) else Sequence(())
+
+
+def _rest(parts: list[Regex]) -> Regex | None:
+    """Return what is behind the first match of a piece wherever these parts follow one of its matches."""
+    match parts:
+        case [Repetition(part=Characters(ranges=ranges) as part, minimum=minimum), *others]:
+            takes_any = not invert(merge_ranges([*ranges, (_NEWLINE, _NEWLINE)]))
+            rest = trim(Sequence((*[part] * minimum, *others)))
+            return rest if takes_any and not may_be_empty(rest) and not _looks_back(rest) else None
+        case _:
+            return None
+
+
+def _looks_back(tree: Regex) -> bool:
+    """Whether it may depend on what is before it."""
+    match tree:
+        case Assertion(position=position):
+            return position is not Position.END
+        case Sequence(parts=parts) | Alternatives(branches=parts):
+            return any(map(_looks_back, parts))
+        case Repetition(part=part):
+            return _looks_back(part)
+        case _:
+            return False
 
 
 def _flat(tree: Regex) -> list[Regex]:
@@ -139,7 +190,7 @@ def positions(tree: Regex) -> int:
 
 def tells_newline_from_nul(tree: Regex) -> bool:
     """Whether some set of characters has only one of the two."""
-    return any(takes(ranges, ord("\n")) != takes(ranges, 0) for ranges in character_sets(tree))
+    return any(takes(ranges, _NEWLINE) != takes(ranges, 0) for ranges in character_sets(tree))
 
 
 def to_hyperscan(tree: Regex) -> str:
@@ -158,10 +209,9 @@ def to_hyperscan(tree: Regex) -> str:
 
 
 def _without_newline(ranges: CodeRanges) -> CodeRanges:
-    if not takes(ranges, ord("\n")):
+    if not takes(ranges, _NEWLINE):
         return ranges
-    newline = (ord("\n"), ord("\n"))
-    return invert(merge_ranges([*invert(merge_ranges([*ranges, (0, 0)])), newline]))
+    return invert(merge_ranges([*invert(merge_ranges([*ranges, (0, 0)])), (_NEWLINE, _NEWLINE)]))
 
 
 def _spell_set(ranges: CodeRanges) -> str:

@@ -5,7 +5,9 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from services.evaluator.core.match import pattern_index
+from services.domain.hyperscan_patterns import to_hyperscan
+from services.domain.regex import literal
+from services.evaluator.core.match import confirming, field_index, pattern_index
 from services.evaluator.core.match.comparisons import find_compared
 from services.evaluator.core.match.distinct import distinct_values
 from services.evaluator.core.match.events import EventColumns
@@ -88,6 +90,7 @@ def test_each_rule_selects_the_events_for_which_all_its_expressions_are_true() -
         ("true && level == INFO", [1]),
         ("level in [status_code, 3]", [1]),
         ("host in []", []),
+        ('message.contains("nowhere")', []),
         ('message.contains("") || message.contains(host)', [0, 1, 2, 3]),
         ("size(attributes) > 5 || size(host) > size(service)", [0, 1]),
     ],
@@ -134,12 +137,78 @@ def test_a_rule_fails_alone_when_a_term_or_the_rest_cannot_be_evaluated(monkeypa
     def crash(*_: object) -> NoReturn:
         raise RuntimeError("no")
 
-    monkeypatch.setattr(pattern_index.Pattern, "confirm", crash)
+    monkeypatch.setattr(confirming.Search, "find_in_few", crash)
+    monkeypatch.setattr(confirming.Search, "find_in_many", crash)
+    monkeypatch.setattr(pattern_index.Pattern, "evaluate", crash)
+    monkeypatch.setattr(pattern_index.Pattern, "evaluate_some", crash)
+    monkeypatch.setattr(field_index, "_evaluate", crash)
     monkeypatch.setattr(Expression, "part", crash)
-    rules = {"pattern": ['message.contains("done")'], "rest": ["size(attributes) == 0"], "good": ["level == INFO"]}
-    chosen = plan_of(rules).select(EventColumns.of(batch_of(EVENTS)))
-    assert chosen.failed.keys() == {"pattern", "rest"}
-    assert chosen.rows["good"].tolist() == [1]
+    broken = {
+        "test": ["size(host) > 3"],
+        "few": ['message.matches("do.*e")'],
+        "many": ['message.matches("a$b.*e|do.*e")'],
+        "doubtful": ['message.matches("d[^x]{1,30}ne")'],
+        "refused": ['message.matches("a$b|e$")'],
+        "rest": ["size(attributes) == 0"],
+    }
+    good = {"good": ["level == INFO"], "proposed": ['message.contains("done")']}
+    chosen = plan_of(broken | good).select(EventColumns.of(batch_of(EVENTS)))
+    assert chosen.failed.keys() == broken.keys()
+    assert {name: rows.tolist() for name, rows in chosen.rows.items()} == {"good": [1], "proposed": [1]}
+
+
+def test_rules_from_one_template_are_found_by_what_is_different_in_them() -> None:
+    rules = {str(number): [f'message.matches("host-{number}: .* connection was refused")'] for number in range(50)}
+    plan = plan_of(rules | {"any": ['message.matches("x.*connection was reset")']})
+    trees = {to_hyperscan(tree) for tree in plan.indexes[Field("message")].scanner.patterns}
+    different = [*(f"host-{number}: " for number in range(50)), "connection was reset"]
+    assert trees == {to_hyperscan(literal(text)) for text in different}
+    events = events_of("host-7: the connection was refused", "host-7: done", "x connection was reset", "host-9 is here")
+    chosen = plan.select(EventColumns.of(batch_of(events)))
+    assert {name: rows.tolist() for name, rows in chosen.rows.items()} == {"7": [0], "any": [2]}
+
+
+def test_patterns_with_the_same_piece_are_told_apart() -> None:
+    texts = ["timeout.*retries", "timeout.*left", "timeout", "timeout.(after|in)", "x.*timeout"]
+    rules = {text: [f'message.matches("{text}")'] for text in texts}
+    plan = plan_of(rules)
+    events = events_of("timeout, retries left", "none", "timeout in retries", "x timeout", "left timeout after")
+    chosen = plan.select(EventColumns.of(batch_of(events)))
+    expected = [[0, 2], [0], [0, 2, 3, 4], [2, 4], [3]]
+    assert {name: rows.tolist() for name, rows in chosen.rows.items()} == dict(zip(texts, expected, strict=True))
+    some = plan.select(EventColumns.of(batch_of(events)), frozenset(texts[1:4]))
+    assert {name: rows.tolist() for name, rows in some.rows.items()} == {texts[0]: [0, 2], texts[4]: [3]}
+
+
+def test_what_only_rules_need_that_are_left_out_is_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = {
+        "refused": 'message.matches("a$b|peer")',
+        "doubtful": 'message.matches("d[^x]{1,30}e")',
+        "searched": 'message.matches("do.*e")',
+        "test": "size(host) > 3",
+        "other": 'message.contains("time")',
+    }
+    plan = plan_of({name: [text] for name, text in rules.items()})
+    evaluated: list[str] = []
+
+    def note(owner: object, name: str) -> None:
+        original = getattr(owner, name)
+
+        def noting(*arguments: object) -> object:
+            evaluated.append(name)
+            return original(*arguments)
+
+        monkeypatch.setattr(owner, name, noting)
+
+    note(pattern_index.Pattern, "evaluate")
+    note(pattern_index.Pattern, "evaluate_some")
+    note(confirming.Search, "find_in_few")
+    note(field_index, "_evaluate")
+    columns = EventColumns.of(batch_of(EVENTS))
+    assert list(plan.select(columns, frozenset(rules) - {"other"}).rows) == ["other"]
+    assert evaluated == []
+    assert plan.select(columns).rows.keys() == rules.keys()
+    assert sorted(evaluated) == ["_evaluate", "evaluate", "evaluate_some", "find_in_few"]
 
 
 def test_a_plan_takes_over_what_finds_the_patterns_when_these_are_the_same() -> None:

@@ -1,14 +1,17 @@
 """Regular expressions are read as RE2 reads them, and given to Hyperscan so that it finds the same."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import re2
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from services.domain.hyperscan_patterns import (
+    pieces,
     positions,
     rarest_piece,
     tells_newline_from_nul,
@@ -18,7 +21,9 @@ from services.domain.hyperscan_patterns import (
 )
 from services.domain.regex import Regex, literal, may_be_empty
 from services.domain.regex_syntax import UnsupportedError, parse_regex
-from services.evaluator.core.match.scanning import JoinedTexts, Matcher, Scanner
+from services.evaluator.core.match import confirming
+from services.evaluator.core.match.confirming import Lookups, Search, confirm_lookups
+from services.evaluator.core.match.scanning import JoinedTexts, Scanner
 
 TEXTS = [
     "",
@@ -46,8 +51,24 @@ TEXTS = [
 ]
 
 
+def scan(scanner: Scanner, texts: JoinedTexts) -> dict[int, list[int]]:
+    """Return by the number of each pattern that is found its texts."""
+    proposals = scanner.scan(texts)
+    found: dict[int, list[int]] = {}
+    for pattern, text in zip(proposals.patterns.tolist(), proposals.texts.tolist(), strict=True):
+        found.setdefault(pattern, []).append(text)
+    return found
+
+
+def search(tree: Regex, texts: JoinedTexts, numbers: Sequence[int]) -> list[int]:
+    """Return in which of these texts the tree is found."""
+    lookups = Lookups(np.zeros(len(numbers), np.int64), np.array(numbers, np.int64), texts.starts[list(numbers)])
+    matches = confirm_lookups(lookups, texts, [Search(tree)], lambda _, work: work())
+    return [number for number, matched in zip(numbers, matches, strict=True) if matched]
+
+
 def found(tree: Regex) -> list[bool]:
-    numbers = Scanner([tree]).scan(JoinedTexts.of(pa.array(TEXTS))).get(0, np.zeros(0, dtype=np.int64))
+    numbers = scan(Scanner([tree]), JoinedTexts.of(pa.array(TEXTS))).get(0, [])
     return [number in set(numbers) for number in range(len(TEXTS))]
 
 
@@ -174,6 +195,27 @@ def test_a_large_repetition_has_no_limit_for_hyperscan() -> None:
 
 
 @pytest.mark.parametrize(
+    ("pattern", "parts"),
+    [
+        ("short.*a longer text", {"short": 5, "a longer text": 13}),
+        (r"user=\S+ (?:failed|refused) [0-9]", {"user=": 5, r"\ (?:failed|refused)\ [0-9]": 6}),
+        ("(ab.*longer)x", {"ab": 2, "longerx": 7}),
+        (r"^a\d+b", {r"^a\d+b": 1}),
+        ("(?i)abc.+d[xyz]", {"(?i)abc": 3, "(?i)d[xyz]": 1}),
+        ("a.*(?:bcd){2}", {"a": 1, "(?:bcd){2}": 6}),
+        ("a.*[0-9]?.*b", {"a": 1, "b": 1}),
+        ("[0-9]?.*", {}),
+    ],
+)
+def test_what_is_between_gaps_is_in_each_match(pattern: str, parts: dict[str, int]) -> None:
+    found = pieces(parse_regex(pattern))
+    assert {to_hyperscan(piece.tree): piece.fixed_length for piece in found} == {
+        to_hyperscan(trim(parse_regex(part))): length for part, length in parts.items()
+    }
+    assert all(piece.is_all == (len(parts) == 1) for piece in found)
+
+
+@pytest.mark.parametrize(
     ("pattern", "piece"),
     [
         ("short.*a longer text", "a longer text"),
@@ -185,8 +227,35 @@ def test_a_large_repetition_has_no_limit_for_hyperscan() -> None:
         ("[0-9]?.*", ""),
     ],
 )
-def test_the_piece_with_the_longest_text_is_looked_for(pattern: str, piece: str) -> None:
+def test_the_piece_with_the_longest_text_is_the_rarest(pattern: str, piece: str) -> None:
     assert to_hyperscan(rarest_piece(parse_regex(pattern))) == to_hyperscan(trim(parse_regex(piece)))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "rest"),
+    [
+        ("a.*b", "b"),
+        ("a.+b", ".b"),
+        ("(?s)a.{2,}bc*d.*e", "(?s)..bc*d.*e"),
+        ("a.*c*b$", "b$"),
+        ("(a|b).*(c$|d)", "c$|d"),
+        # The gap does not take all characters.
+        (r"a\S*b", None),
+        ("a[^x]*b", None),
+        # It matters what is before.
+        (r"a.*\bb", None),
+        (r"a.*(?:\Bb){2}", None),
+        ("a.*(?:^b|c)", None),
+        # It may be empty.
+        ("a.*$", None),
+        ("ab", None),
+    ],
+)
+def test_the_rest_has_to_be_somewhere_behind_the_first_piece(pattern: str, rest: str | None) -> None:
+    first, *others = pieces(trim(parse_regex(pattern)))
+    spelled = None if first.rest is None else to_hyperscan(first.rest)
+    assert spelled == (None if rest is None else to_hyperscan(parse_regex(rest)))
+    assert all(other.rest is None for other in others)
 
 
 @pytest.mark.parametrize(("pattern", "tells"), [("a.b", True), (r"\s", True), ("[^a]", False), ("(ab)+$", False)])
@@ -198,22 +267,20 @@ def test_what_hyperscan_does_not_take_is_refused_alone() -> None:
     embedded = parse_regex("a$b")
     scanner = Scanner([literal("ab"), embedded])
     assert scanner.refused == {1}
-    assert scanner.scan(JoinedTexts.of(pa.array(["xab", "y"])))[0].tolist() == [0]
-    assert not Matcher(embedded).is_supported
+    assert scan(scanner, JoinedTexts.of(pa.array(["xab", "y"]))) == {0: [0]}
     assert Scanner([embedded]).refused == {0}
 
 
 def test_a_pattern_that_is_found_too_often_is_not_looked_for_again() -> None:
     texts = JoinedTexts.of(pa.array(["eee and rare", "eee"] * 200))
     scanner = Scanner([literal("e"), literal("rare")])
-    first = scanner.scan(texts)
-    assert first[0].tolist() == list(range(400))
+    assert scan(scanner, texts)[0] == list(range(400))
     assert scanner.needs_compiling
-    assert scanner.scan(texts).keys() == {0, 1}
+    assert scan(scanner, texts).keys() == {0, 1}
     scanner.use(scanner.compile())
     assert scanner.refused == {0}
     assert not scanner.needs_compiling
-    assert scanner.scan(texts).keys() == {1}
+    assert scan(scanner, texts).keys() == {1}
     assert Scanner([literal("e"), literal("x")], scanner.frequent).refused == {0}
     few = Scanner([literal("e")])
     few.scan(JoinedTexts.of(pa.array(["eee"] * 9)))
@@ -231,14 +298,14 @@ def test_a_pattern_that_was_found_too_often_is_looked_for_again_after_many_texts
     scanner.count(1)
     assert scanner.needs_compiling
     scanner.use(scanner.compile())
-    assert scanner.scan(texts).keys() == {0, 1}
+    assert scan(scanner, texts).keys() == {0, 1}
     assert scanner.needs_compiling
 
 
 def test_texts_do_not_run_into_each_other() -> None:
     texts = JoinedTexts.of(pa.array(["ab", None, "c\nab", "", "b\0", "x"]))
-    assert Scanner([literal("bc")]).scan(texts) == {}
-    assert Scanner([literal("ab")]).scan(texts)[0].tolist() == [0, 2]
+    assert scan(Scanner([literal("bc")]), texts) == {}
+    assert scan(Scanner([literal("ab")]), texts) == {0: [0, 2]}
     assert texts.special is not None
     assert texts.special.tolist() == [False, False, True, False, True, False]
     assert JoinedTexts.of(pa.array(["a", "b"])).special is None
@@ -259,9 +326,69 @@ LINE_ENDS = ("c$", "[bc]$", "abc$", "(?:a|bc)$", "a+$", "^x", "ab")
 def test_ends_of_texts_are_found_wherever_a_text_stands(patterns: set[str], texts: list[str]) -> None:
     trees = [parse_regex(pattern) for pattern in sorted(patterns)]
     joined = JoinedTexts.of(pa.array(texts, pa.string()))
-    by_number = Scanner(trees).scan(joined)
+    by_number = scan(Scanner(trees), joined)
     for number, pattern in enumerate(sorted(patterns)):
         expected = [row for row, text in enumerate(texts) if re2.search(pattern, text)]
-        assert by_number.get(number, np.zeros(0, np.int64)).tolist() == expected
-        rows = np.arange(len(texts))
-        assert np.flatnonzero(Matcher(trees[number]).match(joined, rows)).tolist() == expected
+        assert by_number.get(number, []) == expected
+        assert search(trees[number], joined, range(len(texts))) == expected
+
+
+def test_a_match_is_proposed_once_and_with_its_first_end() -> None:
+    proposals = Scanner([literal("ab"), parse_regex("b+")]).scan(JoinedTexts.of(pa.array(["ab abb", "", "ab"])))
+    assert proposals.patterns.tolist() == [0, 0, 1, 1]
+    assert proposals.texts.tolist() == [0, 2, 0, 2]
+    assert proposals.ends.tolist() == [2, 10, 2, 10]
+
+
+# Where Hyperscan looks for a tree, where RE2 does, and how much is copied at a time.
+LIMITS = {"hyperscan": (50, 1 << 24), "re2": (0, 1 << 24), "in small parts": (2, 20)}
+
+
+@pytest.fixture(params=LIMITS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    few, size = LIMITS[request.param]
+    monkeypatch.setattr(confirming, "_MAX_FEW", few)
+    monkeypatch.setattr(confirming, "_MAX_BYTES", size)
+
+
+@pytest.mark.usefixtures("way")
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sets(st.sampled_from([*LINE_ENDS, "a.*b", "(?s)a.b", "[^a]x", "[^1]{2}$", "€.*c"]), min_size=1, max_size=5),
+    st.lists(st.text("abc1x ]€\n\0", max_size=30), min_size=1, max_size=9),
+    st.data(),
+)
+def test_each_tree_is_found_behind_a_place_where_re2_finds_it(
+    patterns: set[str], texts: list[str], data: st.DataObject
+) -> None:
+    trees = [parse_regex(pattern) for pattern in sorted(patterns)]
+    places = st.tuples(st.sampled_from(range(len(trees))), st.sampled_from(range(len(texts))), st.integers(0, 30))
+    wanted = sorted(data.draw(st.lists(places, min_size=1, max_size=20)))
+    joined = JoinedTexts.of(pa.array(texts, pa.string()))
+    # Newlines are NUL there, and a tree takes NUL instead of newlines.
+    behind = [texts[text][place:].replace("\n", "\0") for _, text, place in wanted]
+    searches = np.array([number for number, _, _ in wanted])
+    starts = [joined.starts[text] + len(texts[text][:place].encode()) for _, text, place in wanted]
+    lookups = Lookups(searches, np.array([text for _, text, _ in wanted]), np.array(starts))
+    expected = [
+        bool(re2.search(to_hyperscan(trees[number]), text)) for (number, _, _), text in zip(wanted, behind, strict=True)
+    ]
+    searched = [Search(tree) for tree in trees]
+    assert confirm_lookups(lookups, joined, searched, lambda _, work: work()).tolist() == expected
+
+
+@pytest.mark.usefixtures("way")
+def test_only_what_cannot_be_looked_for_is_not_found() -> None:
+    joined = JoinedTexts.of(pa.array(["ab", "xb", "b", "abc", "c"]))
+    searches = [Search(literal("b")), Search(parse_regex("a$b|b")), Search(literal("c"))]
+    lookups = Lookups(
+        np.array([0, 0, 1, 1, 2, 2, 2]), np.array([0, 2, 1, 4, 3, 2, 4]), joined.starts[[0, 2, 1, 4, 3, 2, 4]]
+    )
+
+    def run(part: slice, work: Callable[[], None]) -> None:
+        if lookups.searches[part.start] != 2:
+            work()
+
+    assert confirm_lookups(lookups, joined, searches, run).tolist() == [True, True, True, False, False, False, False]
+    nothing = Lookups(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
+    assert confirm_lookups(nothing, joined, searches, run).tolist() == []

@@ -9,7 +9,8 @@ Why the cost of an event hardly depends on the number of rules: rules are not ev
 split into clauses, alternatives of conditions on one field (`terms`). For each field one index answers the conditions
 of all rules (`field_index`): it looks up the distinct values of the fetch (`distinct`) among the values that rules
 name, sorts numbers once for all bounds (`comparisons`), and lets Hyperscan look for all patterns in one scan of the
-joined texts (`scanning`, `pattern_index`). Only a rule with rows in each of its clauses is looked at, and only its
+joined texts (`scanning`, `pattern_index`) and then for what else they need in the texts that this proposes
+(`confirming`). Only a rule with rows in each of its clauses is looked at, and only its
 smallest clause's rows are narrowed by the others and by what no index answers (`selection`; `lowering` turns CEL into
 operations on columns).
 

@@ -1,6 +1,7 @@
 """Measures what pieces of work cost."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 KeyT = TypeVar("KeyT")
@@ -18,15 +19,22 @@ class CpuMeter(Generic[KeyT]):
         self._clock = clock
         self.seconds: dict[KeyT, float] = {}
 
-    def run(self, key: KeyT, work: Callable[[], ResultT]) -> ResultT:
-        """Do a piece of work, and measure it also if it fails."""
+    def run_for(self, keys: Iterable[KeyT], work: Callable[[], ResultT]) -> ResultT:
+        """Do a piece of work for all keys alike; one that comes several times bears more of it."""
         if self._clock is None:
             return work()
         began = self._clock()
         try:
             return work()
         finally:
-            self.seconds[key] = self.seconds.get(key, 0.0) + self._clock() - began
+            shares = Counter(keys)
+            taken = (self._clock() - began) / shares.total()
+            for key, share in shares.items():
+                self.seconds[key] = self.seconds.get(key, 0.0) + share * taken
+
+    def run(self, key: KeyT, work: Callable[[], ResultT]) -> ResultT:
+        """Do a piece of work, and measure it also if it fails."""
+        return self.run_for((key,), work)
 
 
 def share_costs(

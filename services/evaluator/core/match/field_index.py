@@ -11,7 +11,7 @@ from services.evaluator.core.match.comparisons import find_compared
 from services.evaluator.core.match.cpu_meter import CpuMeter
 from services.evaluator.core.match.distinct import DistinctValues, distinct_values
 from services.evaluator.core.match.events import EventColumns, Ints
-from services.evaluator.core.match.pattern_index import Answer, Pattern, PatternIndex
+from services.evaluator.core.match.pattern_index import Pattern, PatternIndex
 from services.evaluator.core.match.scanning import Scanner
 from services.evaluator.core.match.selection import Selection, compile_parts
 from services.evaluator.core.match.terms import Compares, Differs, Equals, Field, Matches, Term
@@ -71,16 +71,19 @@ class FieldIndex:
         for number, positions in (*self._find_equal(values), *find_compared(self._compared, values.values)):
             found.rows[number] = values.rows(positions)
         found.rows.update(self._find_different(values))
-        for number, find in (*self._test(values), *self._patterns.answers(values)):
+        for number, selection in self._tests.items():
             if number in unneeded:
                 continue
             try:
-                positions = meter.run(number, find)
+                positions = meter.run(number, functools.partial(_evaluate, selection, values))
             except Exception as error:  # noqa: BLE001  (a term that fails must not stop the others)
                 found.failed[number] = error
                 continue
             if len(positions):
                 found.rows[number] = values.rows(positions)
+        patterns = self._patterns.match(values, unneeded, meter)
+        found.rows.update((number, values.rows(positions)) for number, positions in patterns.positions.items())
+        found.failed.update(patterns.failed)
         return found
 
     def _find_equal(self, values: DistinctValues) -> list[tuple[int, Ints]]:
@@ -109,9 +112,6 @@ class FieldIndex:
                 found[excluded] = values.rows(np.flatnonzero(chosen))
             rows[number] = found[excluded]
         return {number: of_term for number, of_term in rows.items() if len(of_term)}
-
-    def _test(self, values: DistinctValues) -> list[Answer]:
-        return [(number, functools.partial(_evaluate, selection, values)) for number, selection in self._tests.items()]
 
 
 def _evaluate(selection: Selection, values: DistinctValues) -> Ints:

@@ -1,7 +1,5 @@
 """Finds patterns in many texts at once, with Hyperscan."""
 
-import bisect
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -14,7 +12,6 @@ from numpy.typing import NDArray
 
 from services.domain.hyperscan_patterns import END, to_hyperscan
 from services.domain.regex import Regex, is_ascii
-from services.evaluator.core.distinct_integers import distinct_integers
 from services.evaluator.core.match.events import Array, Ints, RowMask, offsets_array
 
 _NEWLINE, _NUL = ord("\n"), 0
@@ -70,6 +67,18 @@ def _inner_newlines(characters: NDArray[np.uint8], starts: Ints) -> Ints:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Proposals:
+    """Each pattern that is found with each text in which it is, by their numbers, and where its first match ends.
+
+    The patterns rise, and the texts of each.
+    """
+
+    patterns: Ints
+    texts: Ints
+    ends: Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Compiled:
     """A database, which patterns are left out of it as too frequent, and the numbers of all that are not in it."""
 
@@ -81,10 +90,10 @@ class Compiled:
     def of(cls, patterns: Sequence[Regex], frequent: frozenset[Regex]) -> Self:
         """Compile all patterns but the frequent ones and those that are not supported."""
         numbers = [number for number, pattern in enumerate(patterns) if pattern not in frequent]
-        database = _database(patterns, numbers)
+        database = compile_database(patterns, numbers)
         if database is None:
-            numbers = [number for number in numbers if _database(patterns, [number]) is not None]
-            database = _database(patterns, numbers)
+            numbers = [number for number in numbers if compile_database(patterns, [number]) is not None]
+            database = compile_database(patterns, numbers)
         return cls(database, frequent, frozenset(range(len(patterns))).difference(numbers))
 
 
@@ -122,20 +131,17 @@ class Scanner:
         if self._texts >= _RETRY_TEXTS:
             self._texts, self.frequent = 0, frozenset()
 
-    def scan(self, texts: JoinedTexts) -> dict[int, Ints]:
-        """Return by the number of each pattern that is found the texts in which it is; their numbers rise."""
+    def scan(self, texts: JoinedTexts) -> Proposals:
+        """Return in which texts each pattern is found."""
         reports: list[int] = []
-        self._compiled.database.scan(texts.buffer, match_event_handler=_report, context=reports.append)
-        found = np.array(reports, dtype=np.int64)
+        self._compiled.database.scan(texts.buffer, match_event_handler=report, context=reports.append)
+        found = np.sort(np.array(reports, dtype=np.int64))
         found = found[found & _END_MASK <= len(texts.buffer) - len(END)]
         numbers, ends = found >> _END_BITS, found & _END_MASK
-        rows = np.searchsorted(texts.starts, ends - 1, side="right") - 1
         self._note_frequent(numbers, len(texts.starts))
-        pairs = distinct_integers(numbers * len(texts.starts) + rows)
-        owners, rows = np.divmod(pairs, max(len(texts.starts), 1))
-        borders = np.flatnonzero(np.diff(owners, prepend=-1))
-        owning = owners[borders].tolist()
-        return dict(zip(owning, np.split(rows, borders[1:]), strict=False))
+        rows = np.searchsorted(texts.starts, ends - 1, side="right") - 1
+        first = (np.diff(numbers, prepend=-1) != 0) | (np.diff(rows, prepend=-1) != 0)
+        return Proposals(numbers[first], rows[first], ends[first])
 
     def _note_frequent(self, numbers: Ints, texts: int) -> None:
         counts = np.bincount(numbers)
@@ -144,37 +150,13 @@ class Scanner:
             self.frequent |= {self.patterns[number] for number in many}
 
 
-class Matcher:
-    """One pattern, to be looked for in some of the texts."""
-
-    def __init__(self, pattern: Regex) -> None:
-        self._database = _database([pattern], [0])
-
-    @property
-    def is_supported(self) -> bool:
-        """Whether Hyperscan takes the pattern."""
-        return self._database is not None
-
-    def match(self, texts: JoinedTexts, numbers: Ints) -> RowMask:
-        """Return in which of these texts the pattern is."""
-        view = memoryview(texts.buffer)
-        bounds = zip(texts.starts[numbers].tolist(), texts.ends[numbers].tolist(), strict=True)
-        chosen = [view[start:end] for start, end in bounds]
-        joined = b"\n".join(chosen)
-        reports: list[int] = []
-        self._database.scan(joined + END, match_event_handler=_report, context=reports.append)
-        borders = list(itertools.accumulate(len(text) + 1 for text in chosen))
-        mask = np.zeros(len(numbers), dtype=np.bool_)
-        mask[[bisect.bisect_right(borders, end - 1) for end in reports if end <= len(joined)]] = True
-        return mask
-
-
-def _report(number: int, _start: int, end: int, _flags: int, add: Callable[[int], None]) -> None:
+def report(number: int, _start: int, end: int, _flags: int, add: Callable[[int], None]) -> None:
+    """Add a match that Hyperscan found: its end, and in the high bits the number of the pattern."""
     add(number << _END_BITS | end)
 
 
-def _database(patterns: Sequence[Regex], numbers: Sequence[int]) -> Any:
-    """Return a database of the patterns with these numbers; None without any, or if one is not supported."""
+def compile_database(patterns: Sequence[Regex], numbers: Sequence[int]) -> Any:
+    """Compile the patterns with these numbers; None without any, or if one is not supported."""
     if not numbers:
         return None
     database: Any = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from services.domain.hyperscan_patterns import (
+    Piece,
+    pieces,
     positions,
-    rarest_piece,
     tells_newline_from_nul,
     trim,
     widen,
 )
-from services.domain.regex import Assertion, Position, Regex, literal, may_be_empty
+from services.domain.regex import Assertion, Position, Regex, literal
 from services.domain.regex import Sequence as Series
 from services.domain.regex_syntax import UnsupportedError, parse_regex
 from services.evaluator.core.match.lowering import lower
@@ -78,8 +79,8 @@ class Matches:
 
     field: Field
     node: Node
-    # What is in the text wherever the whole is.
-    piece: Regex
+    # Each is in the text wherever the whole is.
+    pieces: tuple[Piece, ...]
     whole: Regex
     # Whether the whole is as good as the node; and whether it is also for texts with newlines or NUL.
     is_exact: bool
@@ -258,18 +259,18 @@ def _matches(node: Node, subject: Node, function: str, text: str) -> Clause | No
 
 # What did not change is split again with each change of the rules.
 @functools.lru_cache(maxsize=8192)
-def _searched(function: str, text: str) -> tuple[Regex, Regex, bool, bool] | None:
+def _searched(function: str, text: str) -> tuple[tuple[Piece, ...], Regex, bool, bool] | None:
     """Return the last four members of Matches; None for a pattern that only RE2 can look for."""
     try:
         trimmed = trim(_pattern(function, text))
     except UnsupportedError:
         return None
     whole = widen(trimmed)
-    piece = rarest_piece(whole)
-    if may_be_empty(piece) or positions(whole) > _MAX_POSITIONS:
+    found = pieces(whole)
+    if not found or positions(whole) > _MAX_POSITIONS:
         return None
     is_exact = whole == trimmed
-    return piece, whole, is_exact, is_exact and not tells_newline_from_nul(whole)
+    return found, whole, is_exact, is_exact and not tells_newline_from_nul(whole)
 
 
 def _pattern(function: str, text: str) -> Regex:
