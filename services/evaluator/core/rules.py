@@ -192,10 +192,10 @@ class RuleSet:
         compiled = self.rules.get(rule_id)
         return compiled if compiled is not None and compiled.rule.selection_revision == selection_revision else None
 
-    def tenants_selecting_more(self, before: "RuleSet") -> frozenset[str]:
-        """Return the tenants with a rule that selects what none selected before, or begins to need totals."""
+    def selecting_more(self, before: "RuleSet") -> frozenset[CompiledRule]:
+        """Return the rules that select what none selected before, or begin to need totals."""
         new = (self.selections - before.selections) | (self.total_selections - before.total_selections)
-        return frozenset(self.rules[rule_id].rule.tenant for rule_id, _ in new)
+        return frozenset(self.rules[rule_id] for rule_id, _ in new)
 
     def has_ended(self, selection: SelectionKey, known_revision: int) -> bool:
         """Whether a selection is surely no longer current: these rules are at least as new as `known_revision`."""

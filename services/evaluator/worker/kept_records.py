@@ -1,4 +1,4 @@
-"""The records of the current blocks, as Kafka gave them: when a tenant's rules select more, its own are matched again.
+"""The records of the current blocks, as Kafka gave them: for a rule that selects more, its tenant's are matched again.
 
 Only where several tenants have rules: of one alone all records would be matched again, and reading them from Kafka
 takes no memory.
@@ -14,7 +14,7 @@ from services.chassis.kafka import Record
 from services.evaluator.core.match.aggregation import begin_again, match_again
 from services.evaluator.core.match.blocks import SourcePartition
 from services.evaluator.core.match.events import LogRecord
-from services.evaluator.core.rules import RuleSet
+from services.evaluator.core.rules import CompiledRule, RuleSet
 from services.evaluator.ports import LogSource
 from services.evaluator.worker.rule_supervisor import RuleSupervisor
 
@@ -85,21 +85,21 @@ class KeptRecords:
 async def match_kept(
     records: Sequence[Record],
     rules: RuleSet,
-    tenants: frozenset[str],
+    again: frozenset[CompiledRule],
     sources: Mapping[int, SourcePartition],
     *,
     source: LogSource,
     supervisor: RuleSupervisor,
 ) -> Mapping[str, int]:
-    """Count again what the rules of some tenants select in the current blocks: in these, which are all their records.
+    """Count again what some rules select in the current blocks: in these, which are all records of their tenants.
 
-    Return how many events each rule has selected that metrics do not count yet.
+    Return how many events each of them has selected that metrics do not count yet.
     """
-    begin_again(rules, tenants, [sources[partition] for partition in {record.partition for record in records}])
+    begin_again(again, [sources[partition] for partition in {record.partition for record in records}])
     selected: Counter[str] = Counter()
     for first in range(0, len(records), _RECORDS_AT_ONCE):
         events = await source.decode(records[first : first + _RECORDS_AT_ONCE])
-        match = partial(match_again, events, rules, sources, supervisor.set_aside)
+        match = partial(match_again, events, rules, again, sources, supervisor.set_aside)
         outcome = await asyncio.to_thread(match)
         supervisor.failed(outcome)
         selected.update(outcome.selected)

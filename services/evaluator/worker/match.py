@@ -28,7 +28,7 @@ from services.evaluator.core.match.sent_block import SentBlock, encode_sent, sen
 from services.evaluator.core.match.traces import Sampled, SampledTraces, sample_traces
 from services.evaluator.core.partial_rows import PartialBatch
 from services.evaluator.core.records import moment_ns
-from services.evaluator.core.rules import RuleSet
+from services.evaluator.core.rules import CompiledRule, RuleSet
 from services.evaluator.metrics import Metrics
 from services.evaluator.ports import DeadLetters, LogFetch, LogSource, PartialSink, Rules, UnreadableRecord
 from services.evaluator.worker.kept_records import KeptRecords, match_kept
@@ -161,20 +161,21 @@ class MatchWorker(StageWorker):
         if before and swap is RuleSwap.BEGIN_AGAIN:
             self._begin_again_at = now + _BEGIN_AGAIN_SECONDS
             log.info("blocks_begun_again", rules_revision=rules.revision)
-            await self._begin_again_with(rules, rules.tenants_selecting_more(before))
+            await self._begin_again_with(rules, rules.selecting_more(before))
 
-    async def _begin_again_with(self, rules: RuleSet, tenants: frozenset[str]) -> None:
-        """Begin the current blocks again: where their records are kept what these tenants have of them, else all."""
+    async def _begin_again_with(self, rules: RuleSet, again: frozenset[CompiledRule]) -> None:
+        """Begin the current blocks again: where their tenants' records are kept these rules alone, else all."""
+        tenants = frozenset(compiled.rule.tenant for compiled in again)
         records = self._kept.of_tenants(tenants, self._sources)
         if records is None:
             await self._rewind()
             return
         self._supervisor.use(rules)
         selected = await match_kept(
-            records, rules, tenants, self._sources, source=self._source, supervisor=self._supervisor
+            records, rules, again, self._sources, source=self._source, supervisor=self._supervisor
         )
-        for rule_id in [compiled.rule.id for tenant in tenants for compiled in rules.tenants[tenant]]:
-            del self._selected[rule_id]
+        for compiled in again:
+            del self._selected[compiled.rule.id]
         self._selected.update(selected)
 
     async def _fetch(self) -> LogFetch:

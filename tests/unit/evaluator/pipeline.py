@@ -19,7 +19,7 @@ from services.evaluator.core.match.aggregation import begin_again, match_again, 
 from services.evaluator.core.match.blocks import SourcePartition, flush_sources
 from services.evaluator.core.match.early_flush import changed_rows, flush_units
 from services.evaluator.core.records import SECOND_NS, Group, Transition, TransitionState
-from services.evaluator.core.rules import RuleSet
+from services.evaluator.core.rules import CompiledRule, RuleSet
 from services.evaluator.core.window import judging
 from services.evaluator.core.window.checkpoint import Checkpoint, decode_checkpoint, encode_checkpoint
 from services.evaluator.core.window.episode import MergedAggregate
@@ -162,18 +162,19 @@ class Pipeline:
             for offset, (value, arrived_ms) in enumerate(self.log[partition][first:end], start=first)
         ]
 
-    def match_again(self, matcher: Matcher, partition: int, tenants: frozenset[str], most: int) -> None:
-        """Let what some tenants have in the current blocks of a partition begin again, with rules that are new."""
+    def match_again(self, matcher: Matcher, partition: int, again: frozenset[CompiledRule], most: int) -> None:
+        """Let rules that are new count what their tenants have in the current blocks of a partition."""
         source = matcher.sources[partition]
         if source.has_skipped_rows:
             matcher.sources[partition] = source.again(self.match_offsets[partition])
             matcher.positions[partition] = self.match_offsets[partition]
             return
-        begin_again(self.rules, tenants, [source])
+        begin_again(again, [source])
+        tenants = {compiled.rule.tenant for compiled in again}
         kept = self.records(partition, source.blocks[0].start, matcher.positions[partition])
         own = [each for each in kept if DECODER.decode([each])[0].records[0].tenant in tenants]
         for begin in range(0, len(own), most):
-            match_again(DECODER.decode(own[begin : begin + most])[0], self.rules, matcher.sources)
+            match_again(DECODER.decode(own[begin : begin + most])[0], self.rules, again, matcher.sources)
 
     def flush(self, matcher: Matcher, idle: float | None = None) -> None:
         """Write what is new, also that every partition is idle if so, and commit."""

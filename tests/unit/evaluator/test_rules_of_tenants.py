@@ -90,12 +90,12 @@ def test_blocks_come_to_what_the_last_rules_alone_make_of_them(
 def use(pipeline: Pipeline, rules: RuleSet, matchers: list, most: int) -> None:  # type: ignore[type-arg]
     """Use new rules in these instances."""
     before, pipeline.rules = pipeline.rules, rules
-    tenants = rules.tenants_selecting_more(before)
+    again = rules.selecting_more(before)
     # The names of what the rules select are others.
     pipeline.sent.clear()
-    for matcher in matchers if tenants else ():
+    for matcher in matchers if again else ():
         for partition in matcher.sources:
-            pipeline.match_again(matcher, partition, tenants, most)
+            pipeline.match_again(matcher, partition, again, most)
 
 
 BEFORE = rule_set(1, frozenset({0, 1}), frozenset({0, 2}))
@@ -172,7 +172,7 @@ async def test_of_a_tenant_s_new_rule_what_was_matched_is_counted_again_without_
     loop.rules.current = RuleSet.of(2, [OWN, THEIRS, NEW])
     await loop.bring()
     assert loop.log.rewinds == []
-    assert written(loop) == {"theirs": 2, "also": 2}
+    assert written(loop) == {"also": 2}
     progress = loop.partials.written[-1][1].blocks[0].progress
     assert (progress.previous_up_to, progress.up_to, progress.rules_revision) == (3, 3, 2)
     await loop.bring(acme("a"), OTHERS, first=3)
@@ -232,7 +232,7 @@ async def test_records_that_were_read_again_are_counted_again_once() -> None:
     loop.rules.current = RuleSet.of(2, [OWN, THEIRS, NEW])
     await loop.bring()
     assert len(loop.log.rewinds) == 1
-    assert written(loop) == {"theirs": 2, "also": 2}
+    assert written(loop) == {"also": 2}
 
 
 async def test_records_of_ended_blocks_are_not_kept() -> None:
@@ -240,4 +240,4 @@ async def test_records_of_ended_blocks_are_not_kept() -> None:
     await loop.bring(*[acme("a")] * (BLOCK_RECORDS + 1), assigned=0)
     loop.rules.current = RuleSet.of(2, [OWN, THEIRS, NEW])
     await loop.bring(seconds=6)
-    assert written(loop) == {"theirs": 1, "also": 1}
+    assert written(loop) == {"also": 1}

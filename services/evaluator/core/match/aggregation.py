@@ -4,7 +4,7 @@ The events are placed in their blocks (`blocked_fetch`), the rules select some o
 selected is added to its rows (`hits`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -52,25 +52,30 @@ def match_events(
     return _match(add_records(events, sources), rules, sources, without, clock)
 
 
-def begin_again(rules: RuleSet, tenants: Iterable[str], sources: Iterable[SourcePartition]) -> None:
-    """Forget what the rules of these tenants have counted in the current blocks; `match_again` counts it."""
-    for tenant in tenants:
-        own = rules.tenants[tenant]
-        totals = frozenset(totals_selection(each.bucketing_id) for each in own)
-        selections = frozenset(each.selection_key for each in own) | totals
-        for block in (block for source in sources for block in source.blocks):
-            block.begin_again(selections, tenant)
+def begin_again(again: Collection[CompiledRule], sources: Iterable[SourcePartition]) -> None:
+    """Forget what these rules, and the totals of their bucketings, have in the current blocks; `match_again` counts it.
+
+    So it does with the events of their tenants that may come too late.
+    """
+    selections = frozenset(key for each in again for key in (each.selection_key, totals_selection(each.bucketing_id)))
+    tenants = {each.rule.tenant for each in again}
+    for block in (block for source in sources for block in source.blocks):
+        block.begin_again(selections, tenants)
 
 
 def match_again(
     events: EventBatch,
     rules: RuleSet,
+    again: Collection[CompiledRule],
     sources: Mapping[int, SourcePartition],
     without: frozenset[CompiledRule] = frozenset(),
 ) -> MatchOutcome:
-    """Match records again that the current blocks have: in the end all those of the tenants that began again."""
+    """Match records again that the current blocks have: in the end all those of the tenants of rules that began again.
+
+    Only these rules count them. What the tenants' other rules select says which events are counted as late already.
+    """
     blocks = [sources[record.partition].block_with(record.offset) for record in events.records]
-    return _match(blocked(events, blocks), rules, sources, without, None)
+    return _match(blocked(events, blocks), rules, sources, without, None, again)
 
 
 def _match(
@@ -79,7 +84,9 @@ def _match(
     sources: Mapping[int, SourcePartition],
     without: frozenset[CompiledRule],
     clock: CpuClock | None,
+    counting: Collection[CompiledRule] | None = None,
 ) -> MatchOutcome:
+    """Let these rules, or all, count the events of a fetch."""
     events = fetch.events
     if not len(events.columns):
         return MatchOutcome(events=0, selected={}, failed={})
@@ -97,15 +104,26 @@ def _match(
             failed[compiled] = error
         else:
             hits[compiled] = fetch.tenants.own(compiled.rule.tenant, chosen.rows.get(compiled, _NO_EVENTS))
-    buckets = place_buckets(fetch, rules)
+    if counting is None:
+        counting = rules.rules.values()
+    counted = {compiled: hits[compiled] for compiled in counting if compiled in hits}
+    _count(fetch, rules, counted)
+    for compiled in hits.keys() - counted.keys():
+        fetch.add_closings(compiled, hits[compiled])
+    fetch.count_closings()
+    missed = [each for each in counting if each in failed or each in without]
+    add_missed(missed, fetch.blocks, fetch.block_of_event, fetch.times_ns)
+    sharers = {scope: [each for each in hits if each.rule.scope == scope] for scope in scopes.seconds}
+    costs = share_costs(chosen.costs, scopes.seconds, sharers)
+    return replace(_outcome(counted, failed, _uncounted(events, sources)), costs=costs)
+
+
+def _count(fetch: BlockedFetch, rules: RuleSet, hits: Mapping[CompiledRule, Ints]) -> None:
+    """Add what rules selected to their rows, and what the scopes of their bucketings selected to the totals."""
+    buckets = place_buckets(fetch, rules, {compiled.bucketing_id for compiled in hits})
     for some in _in_turn(together(hits)):
         add_hits(fetch, buckets, some)
     buckets.add_totals(fetch.blocks)
-    fetch.count_closings()
-    add_missed([*failed, *without], fetch.blocks, fetch.block_of_event, fetch.times_ns)
-    sharers = {scope: [each for each in hits if each.rule.scope == scope] for scope in scopes.seconds}
-    costs = share_costs(chosen.costs, scopes.seconds, sharers)
-    return replace(_outcome(hits, failed, _uncounted(events, sources)), costs=costs)
 
 
 def _outcome(hits: Mapping[CompiledRule, Ints], failed: Mapping[CompiledRule, Exception], new: RowMask) -> MatchOutcome:

@@ -72,11 +72,11 @@ class Block:
             known.update(new)
             self._new_missed.setdefault(selection, []).extend(new)
 
-    def begin_again(self, selections: frozenset[SelectionKey], tenant: str) -> None:
-        """Forget what a tenant's rules have counted, for all of it to be counted again and flushed."""
-        closing = closing_key(0, tenant)
+    def begin_again(self, selections: frozenset[SelectionKey], tenants: Iterable[str]) -> None:
+        """Forget what these selections, and the tenants' late events, have counted: it is counted again and flushed."""
         self.rows.forget(selections)
-        self.rows.clear_counts(closing.selection, (closing.rule_id,), closing.group)
+        for closing in (closing_key(0, tenant) for tenant in tenants):
+            self.rows.clear_counts(closing.selection, (closing.rule_id,), closing.group)
         self.flushed_up_to = self.start
 
     def mark_sent(self) -> None:

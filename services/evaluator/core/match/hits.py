@@ -1,6 +1,6 @@
 """From the events that rules selected to rows: what each rule counts in each block, pane and group."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Final
@@ -45,9 +45,10 @@ class Buckets:
             block.rows.add_totals(self.slot[indexes], self.total[indexes], self.last_event_ns[indexes])
 
 
-def place_buckets(fetch: BlockedFetch, rules: RuleSet) -> Buckets:
-    """Find the buckets of a fetch in its blocks."""
-    bucketings = list(fetch.bucketings.values())
+def place_buckets(fetch: BlockedFetch, rules: RuleSet, bucketing_ids: Collection[str]) -> Buckets:
+    """Find the buckets of a fetch in its blocks, those of some bucketings."""
+    placed = {each: bucketed for each, bucketed in fetch.bucketings.items() if each in bucketing_ids}
+    bucketings = list(placed.values())
     sizes = [len(each.block) for each in bucketings]
     ends = np.cumsum([0, *sizes])
     groups, group = all_groups(bucketings)
@@ -56,17 +57,15 @@ def place_buckets(fetch: BlockedFetch, rules: RuleSet) -> Buckets:
         _joined([each.block for each in bucketings]),
     )
     selection = np.repeat(np.arange(len(bucketings)), sizes)
-    keys = [totals_selection(bucketing_id) for bucketing_id in fetch.bucketings]
-    readers = [
-        [each.rule.id for each in rules.total_readers.get(bucketing_id, ())] for bucketing_id in fetch.bucketings
-    ]
+    keys = [totals_selection(bucketing_id) for bucketing_id in placed]
+    readers = [[each.rule.id for each in rules.total_readers.get(bucketing_id, ())] for bucketing_id in placed]
     number, slot, before = (np.empty(len(group), dtype=np.int64) for _ in range(3))
     for block, indexes in by_block(fetch.blocks, block_of_bucket):
         number[indexes] = block.rows.buckets(groups, group[indexes], pane_ns[indexes])
         slot[indexes] = block.rows.alone(keys, readers, selection[indexes], number[indexes])
         before[indexes] = block.rows.column("total", slot[indexes])
     return Buckets(
-        starts=dict(zip(fetch.bucketings, ends.tolist(), strict=False)),
+        starts=dict(zip(placed, ends.tolist(), strict=False)),
         block=block_of_bucket,
         number=number,
         slot=slot,
