@@ -25,6 +25,7 @@ from services.ingest.ports import EventProducer
 from services.ingest.rpc.batch_handler import BatchHandler
 from services.ingest.rpc.columns_handler import ColumnsHandler
 from services.ingest.rpc.log_ingest import LogIngest
+from services.ingest.rpc.rate_limiter import RateLimiter
 from services.ingest.settings import Settings
 from services.ingest.worker.batch_joiner import BatchJoiner
 from services.ingest.worker.batcher import Batcher
@@ -92,6 +93,7 @@ def _rpc(settings: Settings, kafka: EventProducer, redact: Redact) -> LogIngest:
     batches = BatchHandler(pipeline, BatchJoiner(pipeline, settings.join_policy))
     return LogIngest(
         pipeline=pipeline,
+        rate_limiter=RateLimiter(rates, clock),
         receive_limiter=receive_limiter,
         batcher=Batcher(pipeline, settings.batch_policy),
         batches=batches,

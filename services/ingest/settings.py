@@ -97,7 +97,7 @@ class Settings:
 
     tenant_events_per_second: str = setting(
         "How many events a second each tenant may send to this instance, and after a comma others for tenants by name:"
-        " 1000,acme=5000; 0: any number. More is answered with RESOURCE_EXHAUSTED.",
+        " 1000,acme=5000; 0: any number. A call beyond that waits for up to a second, or gets RESOURCE_EXHAUSTED.",
         default="0",
         check=_tenant_limits,
     )

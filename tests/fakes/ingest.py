@@ -19,6 +19,7 @@ from services.ingest.metrics import Metrics
 from services.ingest.rpc.batch_handler import BatchHandler
 from services.ingest.rpc.columns_handler import ColumnsHandler
 from services.ingest.rpc.log_ingest import LogIngest
+from services.ingest.rpc.rate_limiter import RateLimiter
 from services.ingest.worker.batch_joiner import BatchJoiner
 from services.ingest.worker.batcher import Batcher
 from services.ingest.worker.event_pipeline import EventPipeline
@@ -61,6 +62,7 @@ class Bench:
     rpc: LogIngest
     producer: MemoryProducer
     in_flight: InFlightBytes
+    rates: EventRates
 
     async def ingest(self, event: LogEvent) -> IngestResponse:
         response = await self.rpc.ingest(IngestRequest(event=event).SerializeToString(), None)
@@ -107,7 +109,8 @@ def a_bench(*, redact: Redact = redact_nothing, rates: TenantLimits = NO_LIMITS,
     producer, in_flight, clock = MemoryProducer(), InFlightBytes(max_in_flight), StandingClock()
     receive_limiter = ReceiveLimiter(16)
     metrics = Metrics(in_flight=lambda: in_flight.reserved, receiving=lambda: receive_limiter.receiving)
-    publisher = Publisher(producer, in_flight, clock, metrics, EventRates(rates))
+    event_rates = EventRates(rates)
+    publisher = Publisher(producer, in_flight, clock, metrics, event_rates)
     pipeline = EventPipeline(
         wire=WIRE,
         redactor=EventRedactor(metrics, redact),
@@ -121,9 +124,10 @@ def a_bench(*, redact: Redact = redact_nothing, rates: TenantLimits = NO_LIMITS,
     )
     rpc = LogIngest(
         pipeline=pipeline,
+        rate_limiter=RateLimiter(event_rates, clock),
         receive_limiter=receive_limiter,
         batcher=Batcher(pipeline, BatchPolicy(linger=linger, max_events=max_events, max_bytes=limits.max_record_bytes)),
         batches=batches,
         columns=ColumnsHandler(batches=batches, publisher=publisher, limits=limits, max_stream_bytes=max_stream_bytes),
     )
-    return Bench(rpc=rpc, producer=producer, in_flight=in_flight)
+    return Bench(rpc=rpc, producer=producer, in_flight=in_flight, rates=event_rates)

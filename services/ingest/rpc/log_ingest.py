@@ -19,6 +19,7 @@ from services.ingest.ports import UnreadableRequestError
 from services.ingest.rpc.batch_handler import BatchHandler, check_size
 from services.ingest.rpc.columns_handler import ColumnsHandler
 from services.ingest.rpc.outcomes import adjusted_events
+from services.ingest.rpc.rate_limiter import RateLimiter
 from services.ingest.worker.batcher import Batcher
 from services.ingest.worker.event_pipeline import EventPipeline
 from tocsin.logs.v1.log_ingest_service_pb2 import DESCRIPTOR, IngestJsonRequest, IngestResponse
@@ -39,6 +40,7 @@ class LogIngest:
         self,
         *,
         pipeline: EventPipeline,
+        rate_limiter: RateLimiter,
         receive_limiter: ReceiveLimiter,
         batcher: Batcher,
         batches: BatchHandler,
@@ -46,6 +48,7 @@ class LogIngest:
     ) -> None:
         self._pipeline = pipeline
         self._limits = pipeline.checker.limits
+        self._rate_limiter = rate_limiter
         self._receive_limiter = receive_limiter
         self._batcher = batcher
         self._batches = batches
@@ -65,14 +68,18 @@ class LogIngest:
         return Mount(_SERVICE, lambda server: server.add_generic_rpc_handlers((handler,)))
 
     def _received(self, rpc: Callable[[bytes, Any], Awaitable[bytes]]) -> Any:
-        """Receive a call's one request when a slot is free, and not before, as gRPC does by itself.
+        """Receive a call's one request when its tenant may send and a slot is free, and not before, as gRPC would.
 
-        What Envoy has sent as a whole already, as most single events, needs none.
+        What Envoy has sent as a whole already, as most single events, needs no slot.
         """
 
         async def receive_and_call(_requests: Any, context: Any) -> bytes:
             is_here: bool = getattr(context, "has_whole_body", False)
-            return await rpc(await self._receive_limiter.receive(context.read, is_here=is_here), context)
+
+            async def receive() -> bytes:
+                return await rpc(await self._receive_limiter.receive(context.read, is_here=is_here), context)
+
+            return await self._rate_limiter.run(receive)
 
         return grpc.stream_unary_rpc_method_handler(receive_and_call)
 

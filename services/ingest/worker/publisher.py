@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -11,7 +10,7 @@ from opentelemetry import trace
 
 from services.chassis import telemetry
 from services.chassis.clock import Clock
-from services.chassis.failures import Overloaded, TenantLimitReached
+from services.chassis.failures import Overloaded
 from services.chassis.tenants import current_tenant
 from services.contract.topics import LOG_EVENTS
 from services.domain.tenants import write_tenant
@@ -100,16 +99,7 @@ class Publisher:
         self._tenant_fields: dict[str, bytes] = {}
 
     def reserve(self, size: int) -> Reservation:
-        """Reserve memory for a request of `size` bytes, or raise Overloaded or TenantLimitReached."""
-        tenant = current_tenant()
-        if wait := self._rates.wait(tenant, self._clock.monotonic()):
-            limit = self._rates.limit_of(tenant)
-            raise TenantLimitReached(
-                f"tenant {tenant} may send {limit} events a second; try again later",
-                retry_after=timedelta(seconds=wait),
-                limit="events_per_second",
-                value=str(limit),
-            )
+        """Reserve memory for a request of `size` bytes, or raise Overloaded."""
         cost = size + _CALL_BYTES
         if not self._in_flight.reserve(cost):
             raise Overloaded("too many requests wait for Kafka; try again later")

@@ -266,3 +266,20 @@ def _context(span: ReadableSpan) -> SpanContext:
     context = span.get_span_context()
     assert context is not None
     return context
+
+
+async def test_a_tenant_beyond_its_rate_waits_for_up_to_a_second_and_is_then_refused(
+    start: Start, kafka: str, topics: str
+) -> None:
+    async with start(kafka, topics, tenant_events_per_second="10") as ingest:
+        await ingest.stub.IngestBatch(IngestBatchRequest(events=[an_event()] * 15))
+        # Half a second is too early for the next one.
+        response = await ingest.stub.IngestBatch(IngestBatchRequest(events=[an_event()] * 300))
+        assert response.accepted_count == 300
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await ingest.stub.Ingest(IngestRequest(event=an_event()))
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    details: dict[str, Any] = details_of(refused.value)
+    assert details["ErrorInfo"].reason == "TENANT_LIMIT_REACHED"
+    assert dict(details["ErrorInfo"].metadata)["limit"] == "events_per_second"
+    assert 0 < details["RetryInfo"].retry_delay.seconds <= 29
