@@ -72,10 +72,13 @@ def match_again(
 ) -> MatchOutcome:
     """Match records again that the current blocks have: in the end all those of the tenants of rules that began again.
 
-    Only these rules count them. What the tenants' other rules select says which events are counted as late already.
+    Only these rules count them. The tenants' other rules are evaluated where an event may come too late for one: then
+    it counts once for all of them.
     """
-    blocks = [sources[record.partition].block_with(record.offset) for record in events.records]
-    return _match(blocked(events, blocks), rules, sources, without, None, again)
+    fetch = blocked(events, [sources[record.partition].block_with(record.offset) for record in events.records])
+    if not fetch.may_be_late(rules.rules.values()):
+        without |= frozenset(rules.rules.values()).difference(again)
+    return _match(fetch, rules, sources, without, None, again)
 
 
 def _match(

@@ -1,6 +1,6 @@
 """The events of a fetch in the blocks that count them, and what several rules need to know of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,6 +44,12 @@ class BlockedFetch:
                 blocks=self.block_of_event,
             )
         field_values(self.events.columns, compiled.rule.value_field)
+
+    def may_be_late(self, rules: Iterable[CompiledRule]) -> bool:
+        """Whether an event may come too late for one of these rules; see `add_closings`."""
+        earliest_ns = int(self.times_ns.min(initial=LATEST_NS))
+        forms = {(compiled.window_ns, compiled.window_ns + compiled.lateness_ns) for compiled in rules}
+        return any(earliest_ns // window * window + open_ns <= self.latest_arrival_ns for window, open_ns in forms)
 
     def add_closings(self, compiled: CompiledRule, events: Ints) -> None:
         """Take into account when the windows of the events close that rules of this window and lateness selected.
