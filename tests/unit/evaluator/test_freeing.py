@@ -147,3 +147,30 @@ def test_memory_is_freed_at_once_by_the_next_checkpoint_alone(monkeypatch: pytes
     for _ in range(2):
         driver.stage.checkpoint(0)
     assert asked == [True, False]
+
+
+def test_totals_are_kept_once_rules_that_are_not_known_yet_may_read_them() -> None:
+    driver = StageDriver.with_rules(COUNT)
+    driver.flush(scope_row(1, RATE), rules=1)
+    assert panes(driver) == 0
+    driver.flush(scope_row(2, RATE), rules=2)
+    assert panes(driver) == 1
+
+
+def test_a_little_that_a_rule_leaves_is_freed_with_what_others_leave() -> None:
+    driver = filled(COUNT)
+    driver.flush(row(1, rule_id="other"))
+    few = replace(OTHER, revision=2, selection_revision=2)
+    driver.update_rules(COUNT, few, revision=2)
+    driver.process(
+        PartialBatch.of_block(
+            progress=replace(progress(1, 257, 258), rules_revision=2),
+            rows=of_rows([row(1, rule_id="other", selection_revision=2)]),
+        )
+    )
+    assert panes(driver) == 21
+    driver.update_rules(COUNT, revision=3)
+    # One of 21 panes.
+    assert panes(driver) == 21
+    driver.update_rules(revision=4)
+    assert panes(driver) == 0

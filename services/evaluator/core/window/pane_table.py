@@ -39,6 +39,8 @@ GROUP_BITS: Final = 32
 _GROUP_MASK = (1 << GROUP_BITS) - 1
 # So many closed windows are kept at most.
 _MAX_CLOSED = 256
+# What a rule has left that ended is freed at once from this share of the panes on; to free it costs as much as they do.
+_MIN_FREED = 1 / 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -242,15 +244,16 @@ class PaneTable:
         return self._samples.earliest(slots.tolist(), growing)
 
     def compact(self, *, is_forced: bool = False) -> None:
-        """Free what closed windows have left, once it is much, or at once; slots change."""
+        """Free what is used no more once it is much, or, when a rule has ended, at once; slots change."""
         windows, is_open = self._index.codes >> GROUP_BITS, are_open(self.windows)
         is_used = is_open[windows] & (self.windows.owners[windows] == NO_WINDOW)
         is_used[self._growing.take(self._growing.all_rows(), ("slots",))["slots"]] = True
         is_used &= ~are_forgotten(self.windows)[windows]
         is_used[NO_SLOT] = False
         used = np.flatnonzero(is_used)
-        closed = int(np.count_nonzero(~is_open)) - 1
-        if is_forced or 2 * len(used) < len(windows) - 1 or closed > _MAX_CLOSED or self._samples.has_grown:
+        closed, panes = int(np.count_nonzero(~is_open)) - 1, len(windows) - 1
+        least = panes * _MIN_FREED if is_forced else panes / 2
+        if panes - len(used) > least or closed > _MAX_CLOSED or self._samples.has_grown:
             self._keep(used)
 
     def _keep(self, used: Ints) -> None:
