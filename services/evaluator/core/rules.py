@@ -3,6 +3,7 @@
 import functools
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
 
@@ -196,6 +197,18 @@ class RuleSet:
         """Return the rules that select what none selected before, or begin to need totals."""
         new = (self.selections - before.selections) | (self.total_selections - before.total_selections)
         return frozenset(self.rules[rule_id] for rule_id, _ in new)
+
+    def differing(self, before: "RuleSet") -> AbstractSet[str]:
+        """Return the ids of the rules that are not the same in both."""
+        new = {rule_id for rule_id, compiled in self.rules.items() if before.rules.get(rule_id) is not compiled}
+        return new | (before.rules.keys() - self.rules.keys())
+
+    def limits_differently(self, before: "RuleSet") -> bool:
+        """Whether windows of rules that are the same in both may have another number of groups."""
+        readers, former = (
+            {bucketing_id: len(each) for bucketing_id, each in rules.total_readers.items()} for rules in (self, before)
+        )
+        return readers != former or self.tenants.keys() != before.tenants.keys()
 
     def has_ended(self, selection: SelectionKey, known_revision: int) -> bool:
         """Whether a selection is surely no longer current: these rules are at least as new as `known_revision`."""

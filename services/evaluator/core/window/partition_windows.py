@@ -43,8 +43,7 @@ class PartitionWindows:
 
     def update_rules(self, rules: RuleSet, now_ns: int) -> tuple[list[Transition], list[RuleWindows]]:
         """Use new rules; return how the alerts of removed ones resolve, and the windows whose rule has changed."""
-        self.rules = rules
-        self._wanted.clear()
+        before, self.rules = self.rules, rules
         self.table.readers = {
             bucketing_id: [compiled.rule.id for compiled in readers]
             for bucketing_id, readers in rules.total_readers.items()
@@ -53,28 +52,32 @@ class PartitionWindows:
             for compiled in readers:
                 # They judge groups of which they have selected nothing, too.
                 self.by_selection.setdefault(compiled.selection_key, RuleWindows(compiled.selection_key))
+        # Most updates are of one rule among many.
+        differing = rules.differing(before) if before else rules.rules.keys()
+        touched = [
+            windows
+            for windows in self.by_selection.values()
+            if windows.compiled is None or windows.selection[0] in differing
+        ]
         ended: list[Transition] = []
         changed: list[RuleWindows] = []
-        for windows in self.by_selection.values():
+        for windows in touched:
             compiled_now = rules.in_force(windows.selection)
             if compiled_now is None:
                 ended += windows.detach(rules, now_ns)
-            elif compiled_now is not windows.compiled:
+            else:
                 self._attach(windows, compiled_now)
                 changed.append(windows)
+        self._ask_again()
         self._forget_ended()
-        self.table.tenants.clear()
-        kept: list[RuleWindows | ScopeTotals] = [*self.by_selection.values(), *self.totals.values()]
-        for owner in kept:
-            for window in owner.windows.values():
-                self._limit(window)
+        self._limit_again(touched, is_all=before is None or rules.limits_differently(before))
         return ended, changed
 
     def are_wanted(self, selections: Sequence[SelectionKey], matched_by: int) -> RowMask:
         """Return whether rows of these selections, which rules of this revision matched, may still count."""
         if matched_by > self.matched_by:
             self.matched_by = matched_by
-            self._wanted.clear()
+            self._ask_again()
         wanted = self._wanted
         for selection in selections:
             if selection not in wanted:
@@ -214,6 +217,23 @@ class PartitionWindows:
         """Return the rules that read the totals of a bucketing."""
         return self.rules.total_readers.get(bucketing_id, ()) if self.rules else ()
 
+    def _ask_again(self) -> None:
+        """Forget whether rows may count, but where their rule is in force: those may."""
+        in_force = (self.by_selection.get(selection) for selection in self._wanted)
+        self._wanted = {
+            windows.selection: True for windows in in_force if windows is not None and windows.compiled is not None
+        }
+
+    def _limit_again(self, touched: Sequence[RuleWindows], *, is_all: bool) -> None:
+        """Set how many groups the windows of these rules, or all windows, may have."""
+        owners: list[RuleWindows | ScopeTotals] = [*touched]
+        if is_all or self.table.tenants.has_many_former(len(self.by_selection) + len(self.totals)):
+            self.table.tenants.clear()
+            owners = [*self.by_selection.values(), *self.totals.values()]
+        for owner in owners:
+            for window in owner.windows.values():
+                self._limit(window)
+
     def _limit(self, window: Window) -> None:
         """Set how many groups may have panes in a window: as many as in that of its totals, if it has such."""
         limit = self.table.others.limit
@@ -234,8 +254,9 @@ class PartitionWindows:
 
         The memory is freed with the next checkpoint: for many groups that takes milliseconds.
         """
-        keys = [RowKey(*selection, (), 0) for selection in self.by_selection]
-        owners: list[RuleWindows | ScopeTotals] = [*self.by_selection.values(), *self.totals.values()]
+        unknown = [windows for windows in self.by_selection.values() if windows.compiled is None]
+        owners: list[RuleWindows | ScopeTotals] = [*unknown, *self.totals.values()]
+        keys = [RowKey(*windows.selection, (), 0) for windows in unknown]
         keys += [totals_key(bucketing_id, (), 0) for bucketing_id in self.totals]
         freed = [owner for key, owner in zip(keys, owners, strict=True) if owner.windows and not self._is_wanted(key)]
         for owner in freed:

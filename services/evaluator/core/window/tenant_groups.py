@@ -83,6 +83,10 @@ class TenantGroups:
         self._of_window[:] = _NOBODY
         self._rows_left = 0
 
+    def has_many_former(self, selections: int) -> bool:
+        """Whether more places are taken by selections that are gone than there are selections."""
+        return len(self._places) > 2 * selections
+
     def assign(self, window: Window, tenant: str | None) -> None:
         """Count a window for a tenant; None: whose it is is not known."""
         self._of_window = grown(self._of_window, window.number + 1, _NOBODY)
