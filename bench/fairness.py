@@ -1,11 +1,12 @@
 """Fairness between tenants: how much later one tenant's alerts come while another one floods the system.
 
 `python -m bench.fairness` starts a secure system of its own with two tenants and stops it afterwards; this takes about
-five minutes. Tenant `steady` sends 2,000 events a second and lets alerts fire one after the other. Beside it the
+six minutes. Tenant `steady` sends 2,000 events a second and lets alerts fire one after the other. Beside it the
 tenant `flood` sends events as fast as it can, has 300 rules, edits a rule again and again, has 10,000 groups, and lets
-200 alerts a second fire, each in turn and all together; before each of them `steady` is measured alone. Another flood,
-`storm`, is measured when it is asked for: 1,000 alerts a second, more than the manager takes. `--no-limits` leaves out
-the limits of the tenant that floods.
+200 alerts a second fire, each in turn and all together; before each of them `steady` is measured alone. All together
+are measured once more in a system that takes no more events of `flood` than `steady` sends: the limits then let in what
+two cores can do. Another flood, `storm`, is measured when it is asked for: 1,000 alerts a second, more than the manager
+takes. `--no-limits` leaves out the limits of the tenant that floods.
 
 Measured are the delays from hop to hop: the deciding event, the alert and the notification on Kafka (by the time that
 Kafka gave the records), the message at the sink.
@@ -68,8 +69,8 @@ _MAX_QUIET_S = 60.0
 _RULES = 300
 _GROUPS = 10_000
 _GOAL = 2.0
+_MOST_EVENTS = 20_000
 _LIMITS = {
-    "INGEST_TENANT_EVENTS_PER_SECOND": f"0,{_FLOOD}=20000",
     "MANAGER_TENANT_RULES": f"0,{_FLOOD}=400",
     "EVALUATOR_TENANT_GROUPS": f"0,{_FLOOD}=4000",
     "NOTIFIER_TENANT_NOTIFICATIONS_PER_HOUR": f"0,{_FLOOD}=240",
@@ -120,6 +121,8 @@ _EDITING, _EDIT_S = "edits", 0.5
 # The floods of which each event lets an alert fire.
 _FIRING = ("notifications", _STORM)
 _USUAL = [kind for kind in FLOODS if kind != _STORM]
+# All of these together.
+_ALL = "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,7 +314,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.fairness", description=__doc__)
     parser.add_argument("--probes", type=int, default=200, help="alerts of the steady tenant in each measurement")
     parser.add_argument("--no-limits", action="store_true", help="without limits of the tenant that floods")
-    parser.add_argument("--only", choices=[*FLOODS, "all"], help="only this flood")
+    parser.add_argument("--only", choices=[*FLOODS, _ALL], help="only this flood")
+    parser.add_argument(
+        "--events",
+        type=int,
+        default=_MOST_EVENTS,
+        help="events a second that the tenant that floods may send (%(default)s)",
+    )
     parser.add_argument("--flood", choices=FLOODS, help=argparse.SUPPRESS)
     for name in ("--target", "--ca-file", "--key-file"):
         parser.add_argument(name, help=argparse.SUPPRESS)
@@ -321,12 +330,19 @@ def main() -> None:
         credentials = Credentials(ca_file=Path(given.ca_file), key_file=Path(given.key_file))
         send_flood(given.flood, given.target, credentials, given.seconds)
         return
-    run(given.probes, {} if given.no_limits else _LIMITS, given.only)
+    kinds = [given.only] if given.only else [*_USUAL, _ALL]
+    run(given.probes, {} if given.no_limits else _limits(given.events), kinds)
+    if not given.only and not given.no_limits:
+        run(given.probes, _limits(_STEADY_RATE), [_ALL])
 
 
-def run(probes: int, limits: Mapping[str, str], only: str | None = None) -> None:
-    """Start a system, measure, and print the table."""
-    chosen = {name: [name] if name in FLOODS else _USUAL for name in ([only] if only else [*_USUAL, "all"])}
+def _limits(events: int) -> Mapping[str, str]:
+    return {**_LIMITS, "INGEST_TENANT_EVENTS_PER_SECOND": f"0,{_FLOOD}={events}"}
+
+
+def run(probes: int, limits: Mapping[str, str], floods: Sequence[str]) -> None:
+    """Start a system, measure beside these floods, and print the table."""
+    chosen = {name: [name] if name in FLOODS else _USUAL for name in floods}
     found: list[tuple[str, _Delays, _Delays]] = []
     with (
         tempfile.TemporaryDirectory(prefix="tocsin-bench-", ignore_cleanup_errors=True) as scratch,
