@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.evaluator.adapters.window_snapshots_wire import decode_snapshot, encode_snapshot
@@ -158,12 +158,21 @@ def resumed(course: Course, snapshot: StageSnapshot, steps: Sequence[Step]) -> C
     new = Course.begun(stage, snapshot.position, course.edits)
     new.follow([step for step in steps if step is not None][snapshot.position :])
     assert stage.is_caught_up
+    # The other one was asked too, and has dropped totals that all rules which it knows have closed.
+    stage.checkpoint(0)
     # What is decided again was decided before.
     assert {each.id for each in new.transitions} <= {each.id for each in course.transitions}
     return new
 
 
+def by_group(transitions: Sequence[Transition]) -> list[Transition]:
+    """Return what became of each group, in its order; groups that an edit lets fire have none among them."""
+    return sorted(transitions, key=lambda each: (each.rule_id, each.selection_revision, each.group))
+
+
 @settings(deadline=None, max_examples=EXAMPLES)
+# An edit lets two groups fire whose panes have other numbers after the restart.
+@example(Random(175))  # noqa: S311
 @given(st.randoms(use_true_random=True))
 def test_whatever_the_records_edits_and_cuts_a_restored_stage_goes_on_as_the_one_that_never_stopped(
     random: Random,
@@ -187,7 +196,7 @@ def test_whatever_the_records_edits_and_cuts_a_restored_stage_goes_on_as_the_one
     counted, recounted = len(never_stopped.late), len(new.late)
     never_stopped.follow(steps[stop:])
     new.follow(steps[stop:])
-    assert new.transitions[again:] == never_stopped.transitions[before:]
+    assert by_group(new.transitions[again:]) == by_group(never_stopped.transitions[before:])
     assert new.content() == never_stopped.content()
     if None not in steps[cut:stop]:
         # Else rows of a rule that ended are kept for a while by who does not know until when it was judged.
