@@ -74,10 +74,11 @@ class LogIngest:
         """
 
         async def receive_and_call(_requests: Any, context: Any) -> bytes:
-            is_here: bool = getattr(context, "has_whole_body", False)
-
             async def receive() -> bytes:
-                return await rpc(await self._receive_limiter.receive(context.read, is_here=is_here), context)
+                is_here: bool = getattr(context, "has_whole_body", False)
+                request = await self._receive_limiter.receive(context.read, is_here=is_here)
+                self._rate_limiter.check()
+                return await rpc(request, context)
 
             return await self._rate_limiter.run(receive)
 

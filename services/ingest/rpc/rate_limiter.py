@@ -4,8 +4,11 @@ A sender that is refused, and tries again at once, costs nearly as much as one t
 early waits with its request unread, as one without a slot does (`receive_limiter` of the chassis). Only a call that
 would wait too long is refused, with the time after which it may come again.
 
-How many events a call has is known when it has been read. So beyond the rate one call at a time is let in, in the order
-in which they came, and the next one when its events are counted; below it all are.
+How many events a call has is known when it has been read. So beyond the rate one call at a time is let in, in the
+order in which they came, and the next one when it has ended; below it all are. Behind a call that comes slowly the
+others wait for the longest time, and are let in then if their tenant may send. Of many calls that were let in below
+the rate, all but the first may find that their tenant is far beyond it when they have been read: they are refused
+then (`check`).
 """
 
 import asyncio
@@ -42,14 +45,21 @@ class RateLimiter:
         if not self._wait_s(tenant):
             return await call()
         line = self._lines.setdefault(tenant, asyncio.Lock())
-        await self._take_turn(tenant, line)
+        has_line = await self._take_turn(tenant, line)
         try:
             return await call()
         finally:
-            line.release()
+            if has_line:
+                line.release()
 
-    async def _take_turn(self, tenant: str, line: asyncio.Lock) -> None:
-        """Hold the line when the tenant may send."""
+    def check(self) -> None:
+        """Raise TenantLimitReached where the current tenant has sent far too much since its call was let in."""
+        tenant = current_tenant()
+        if self._wait_s(tenant) > self._max_wait_s:
+            raise self._limit_reached(tenant)
+
+    async def _take_turn(self, tenant: str, line: asyncio.Lock) -> bool:
+        """Wait until the tenant may send, and return whether the call holds the line, or goes past whoever does."""
         if self._waiting[tenant] == self._max_waiting or self._wait_s(tenant) > self._max_wait_s:
             raise self._limit_reached(tenant)
         self._waiting[tenant] += 1
@@ -63,9 +73,12 @@ class RateLimiter:
                     line.release()
                     raise
         except TimeoutError:
-            raise self._limit_reached(tenant) from None
+            if self._wait_s(tenant):
+                raise self._limit_reached(tenant) from None
+            return False
         finally:
             self._waiting[tenant] -= 1
+        return True
 
     def _wait_s(self, tenant: str) -> float:
         return self._rates.wait(tenant, self._clock.monotonic())
@@ -74,8 +87,7 @@ class RateLimiter:
         limit = self._rates.limit_of(tenant)
         return TenantLimitReached(
             f"tenant {tenant} may send {limit} events a second; try again later",
-            # A call that waited behind others may find that its tenant may send just then.
-            retry_after=timedelta(seconds=self._wait_s(tenant) or self._max_wait_s),
+            retry_after=timedelta(seconds=self._wait_s(tenant)),
             limit="events_per_second",
             value=str(limit),
         )

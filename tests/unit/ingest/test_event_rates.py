@@ -1,13 +1,20 @@
 """How many events a second a tenant may send."""
 
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.chassis.failures import TenantLimitReached
 from services.domain.tenants import TenantLimits
 from services.ingest.core.event_rates import EventRates
 from tests.fakes.ingest import a_bench
 from tests.fakes.log_events import an_event
+from tocsin.logs.v1.log_ingest_service_pb2 import IngestRequest
 
 LIMITS = TenantLimits(general=10, own={"acme": 100, "free": 0})
 
@@ -51,3 +58,24 @@ async def test_single_events_batches_and_json_count() -> None:
     await bench.ingest_json(b'{"service": "a", "level": "INFO", "message": "m"}')
     await bench.ingest_json_batch(b'[{"service": "a", "level": "INFO", "message": "m"}]')
     assert bench.rates.wait("default", 0.0) == 4
+
+
+async def test_a_call_is_refused_where_its_tenant_has_sent_far_too_much_by_the_time_it_is_read() -> None:
+    bench = a_bench(rates=TenantLimits(general=1))
+    is_read, comes = asyncio.Event(), asyncio.Event()
+
+    async def read() -> bytes:
+        is_read.set()
+        await comes.wait()
+        return IngestRequest(event=an_event()).SerializeToString()
+
+    mounted: list[grpc.GenericRpcHandler] = []
+    bench.rpc.mount().add(cast("grpc.aio.Server", SimpleNamespace(add_generic_rpc_handlers=mounted.extend)))
+    method: Any = SimpleNamespace(method="/tocsin.logs.v1.LogIngestService/Ingest", invocation_metadata=())
+    handler: Any = mounted[0].service(method)
+    call = asyncio.create_task(handler.stream_unary(None, SimpleNamespace(read=read)))
+    await is_read.wait()
+    await bench.ingest_batch([an_event()] * 4)
+    comes.set()
+    with pytest.raises(TenantLimitReached):
+        await call

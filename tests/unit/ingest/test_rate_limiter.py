@@ -1,6 +1,7 @@
 """A tenant beyond its rate waits, one call after the other; what would wait too long is refused."""
 
 import asyncio
+from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
@@ -105,17 +106,44 @@ async def test_a_call_that_would_wait_too_long_is_refused_at_once_with_the_time_
     assert calls.let_in.empty()
 
 
-async def test_a_call_that_has_waited_too_long_behind_others_is_refused() -> None:
+async def test_a_call_that_has_waited_too_long_and_may_not_send_is_refused() -> None:
     calls = Calls(max_wait=timedelta(milliseconds=200))
     calls.use(0.02)
     calls.call("a")
     assert await calls.let_in.get() == "a"
     calls.rates.charge("default", _RATE // 10, SystemClock().monotonic())
+    late = calls.call("b")
+    await turns()
+    calls.use(3600)
     with pytest.raises(TenantLimitReached) as refused:
-        await calls.call("b")
-    assert refused.value.retry_after == timedelta(milliseconds=200)
+        await late
+    assert timedelta(minutes=59) < (refused.value.retry_after or timedelta()) < timedelta(minutes=61)
     await calls.end("a")
     assert calls.tasks[0].result() == b"a"
+
+
+async def test_behind_a_slow_call_others_are_let_in_after_the_longest_wait_when_their_tenant_may_send() -> None:
+    calls = Calls(max_wait=timedelta(milliseconds=200))
+    calls.use(0.02)
+    calls.call("slow")
+    assert await calls.let_in.get() == "slow"
+    calls.rates.charge("default", _RATE // 10, SystemClock().monotonic())
+    calls.call("b")
+    assert await calls.let_in.get() == "b"
+    # The turn of the slow one ends with that one.
+    await calls.end("b")
+    await calls.end("slow")
+    assert [task.result() for task in calls.tasks] == [b"slow", b"b"]
+
+
+@pytest.mark.parametrize(("seconds", "is_refused"), [(0.5, False), (7, True)])
+async def test_a_call_is_refused_later_where_others_have_sent_far_too_much_since(
+    seconds: float, *, is_refused: bool
+) -> None:
+    calls = Calls(max_wait=timedelta(seconds=1))
+    calls.use(seconds)
+    with pytest.raises(TenantLimitReached) if is_refused else nullcontext():
+        calls.limiter.check()
 
 
 async def test_beyond_so_many_waiting_calls_further_ones_are_refused() -> None:
