@@ -29,6 +29,6 @@ def a_silence(matchers: str = "service=payment-service", **changed: Any) -> Sile
     return Silence(**values | changed)
 
 
-def recurring(text: str, duration: timedelta = HOUR, start: datetime = _START) -> Recurrence:
+def recurring(text: str, duration: timedelta = HOUR, start: datetime = _START, zone: str = "UTC") -> Recurrence:
     rule = parse_rule(text)
-    return Recurrence(rule=rule, text=text, start=start, zone=ZoneInfo("UTC"), duration=duration).bounded(1000)
+    return Recurrence(rule=rule, text=text, start=start, zone=ZoneInfo(zone), duration=duration).bounded(1000)

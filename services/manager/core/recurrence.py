@@ -146,6 +146,10 @@ class Recurrence:
                 return replace(self, last=found[-1] if found else begin - _DAY)
             span *= 4
 
+    def ended(self, end: datetime | None) -> "Recurrence":
+        """Return the recurrence whose last occurrence ends at this moment, as `bounded` has found it."""
+        return replace(self, last=None if end is None else self._time(end - self.duration))
+
     @property
     def _clock(self) -> tzinfo:
         """Return on which clock the times of the rule are found."""

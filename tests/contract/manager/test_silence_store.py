@@ -58,6 +58,8 @@ class Stored:
 
 
 RECURRENCE = recurring("FREQ=WEEKLY;BYDAY=SU;UNTIL=20260301")
+BY_HOURS = recurring("FREQ=HOURLY;COUNT=3", zone="America/New_York")
+BY_DAYS = recurring("FREQ=DAILY;COUNT=3", zone="Pacific/Kiritimati")
 
 
 class SilenceStoreContract(ABC):
@@ -73,6 +75,8 @@ class SilenceStoreContract(ABC):
             a_silence("", id="b", alert_ids=("x", "y"), end_time=None),
             a_silence(id="c", recurrence=RECURRENCE, end_time=RECURRENCE.end),
             a_silence(id="d", recurrence=recurring("FREQ=HOURLY;INTERVAL=5"), end_time=None),
+            a_silence(id="e", recurrence=BY_HOURS, end_time=BY_HOURS.end),
+            a_silence(id="f", recurrence=BY_DAYS, end_time=BY_DAYS.end),
         ]
         await stored.put(*silences)
         for each in silences:
@@ -81,8 +85,8 @@ class SilenceStoreContract(ABC):
         async with stored.store.transaction() as transaction:
             assert await transaction.silences.get_for_update("a") == silences[0]
             assert await transaction.silences.get_for_update("nobody") is None
-            assert await transaction.silences.count(NOW) == 4
-            assert await transaction.silences.count(NOW + HOUR) == 3
+            assert await transaction.silences.count(NOW) == 6
+            assert await transaction.silences.count(NOW + HOUR) == 5
 
     async def test_of_a_stored_silence_only_its_end_changes(self, stored: Stored) -> None:
         await stored.put(a_silence())

@@ -2,6 +2,7 @@
 
 # ruff: noqa: DTZ001  (on the wall clock)
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
@@ -120,6 +121,14 @@ def test_an_end_is_that_of_the_last_time() -> None:
     ended = recurrence("FREQ=DAILY;COUNT=1")
     assert ended.next_border(datetime(2026, 1, 2, tzinfo=UTC)) is None
     assert ended.occurrence(datetime(2026, 1, 2, tzinfo=UTC)) is None
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "Asia/Kathmandu"])
+@pytest.mark.parametrize("text", ["FREQ=HOURLY;COUNT=3", "FREQ=DAILY;COUNT=3", "FREQ=HOURLY;UNTIL=20260102T010000"])
+def test_the_moment_of_its_end_says_which_time_is_the_last(text: str, zone: str) -> None:
+    made = recurrence(text, zone=zone)
+    assert replace(made, last=None).ended(made.end) == made
+    assert made.ended(None).last is None
 
 
 def test_the_present_or_the_next_time_is_known_far_ahead() -> None:

@@ -137,16 +137,14 @@ def _silence_of(row: Record) -> Silence:
 
 def _recurrence_of(row: Record) -> Recurrence:
     stored = json.loads(row["recurrence"])
-    zone, duration = ZoneInfo(stored["zone"]), timedelta(seconds=stored["duration"])
-    last = row["end_time"]
-    return Recurrence(
+    recurrence = Recurrence(
         rule=parse_rule(stored["rule"]),
         text=stored["rule"],
         start=datetime.fromisoformat(stored["start"]),
-        zone=zone,
-        duration=duration,
-        last=None if last is None else (last - duration).astimezone(zone).replace(tzinfo=None),
+        zone=ZoneInfo(stored["zone"]),
+        duration=timedelta(seconds=stored["duration"]),
     )
+    return recurrence.ended(row["end_time"])
 
 
 def _row(silence: Silence) -> tuple[Any, ...]:
