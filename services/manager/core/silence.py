@@ -79,7 +79,9 @@ def silence_problems(silence: Silence, *, now: datetime) -> list[tuple[str, str]
     if not silence.comment.strip():
         found.append(("comment", "is required: say why, for those who wonder why nobody was notified"))
     found += _target_problems(silence)
-    found += _time_problems(silence, now) if silence.recurrence is None else _recurrence_problems(silence.recurrence)
+    found += (
+        _time_problems(silence, now) if silence.recurrence is None else _recurrence_problems(silence.recurrence, now)
+    )
     return found
 
 
@@ -97,6 +99,14 @@ def early_end(end: datetime, start: datetime, now: datetime) -> str:
 def late_end(end: datetime, start: datetime, longest: timedelta) -> str:
     """Return what is said of an end that is too long after the start."""
     return f"is {end.isoformat()}, expected at most {longest.days} days after the start, {start.isoformat()}"
+
+
+def duration_problem(duration: timedelta) -> str:
+    """Return what is wrong with how long each time of a recurrence lasts; empty for nothing."""
+    if MIN_DURATION <= duration <= MAX_DURATION:
+        return ""
+    found, low, high = (f"{each.total_seconds():.15g}s" for each in (duration, MIN_DURATION, MAX_DURATION))
+    return f"is {found}, must be {low} to {high}"
 
 
 def narrows(matchers: Iterable[LabelMatcher]) -> bool:
@@ -144,11 +154,11 @@ def _time_problems(silence: Silence, now: datetime) -> list[tuple[str, str]]:
     return []
 
 
-def _recurrence_problems(recurrence: Recurrence) -> list[tuple[str, str]]:
-    if not MIN_DURATION <= recurrence.duration <= MAX_DURATION:
-        seconds = f"{recurrence.duration.total_seconds():.15g}s"
-        expected = f"{MIN_DURATION.total_seconds():.15g}s to {MAX_DURATION.total_seconds():.15g}s"
-        return [("recurrence.duration", f"is {seconds}, must be {expected}")]
+def _recurrence_problems(recurrence: Recurrence, now: datetime) -> list[tuple[str, str]]:
+    if problem := duration_problem(recurrence.duration):
+        return [("recurrence.duration", problem)]
     if recurrence.first is None:
         return [("recurrence.rule", "does not occur within nine years of its start")]
+    if recurrence.end is not None and recurrence.end <= now:
+        return [("recurrence.rule", f"its last time ended at {recurrence.end.isoformat()}, before now")]
     return []

@@ -12,6 +12,7 @@ from services.chassis.failures import Violation
 from services.contract.timestamps import duration_of, timedelta_of, timestamp_of
 from services.domain.found_values import shortened
 from services.domain.severity import Severity
+from services.domain.time_zones import time_zone
 from services.manager.core.escalation_policy import EscalationPolicy, EscalationStep
 from services.manager.core.on_call import OVERRIDE, OnCallShift, Person, Schedule, ScheduleLayer, ScheduleOverride
 from services.manager.core.on_call_checks import resource_problems
@@ -223,11 +224,10 @@ def _read_wall_time(text: str, name: str, place: _Place) -> datetime:
 
 
 def _read_zone(name: str, place: _Place) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ValueError, OSError, LookupError):
+    zone = time_zone(name)
+    if zone is None:
         place.refuse("timeZone", f'found "{shortened(name)}", expected a zone such as Europe/Berlin')
-        return _UNREAD_ZONE
+    return zone or _UNREAD_ZONE
 
 
 def _read_duration(duration: Duration, name: str, place: _Place) -> timedelta:

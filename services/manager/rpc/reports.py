@@ -10,6 +10,7 @@ from services.chassis.failures import Violation
 from services.chassis.grpc_server import Mount
 from services.contract.timestamps import duration_of, timestamp_of
 from services.domain.severity import Severity
+from services.domain.time_zones import time_zone
 from services.manager.core.reports import (
     DEFAULT_REPORT_DAYS,
     MAX_REPORT_DAYS,
@@ -118,7 +119,7 @@ class ReportRpc(ReportServiceServicer):
         days = request.days or DEFAULT_REPORT_DAYS
         if not 1 <= days <= MAX_REPORT_DAYS:
             problems.append(Violation("days", f"is {days}, expected 1 to {MAX_REPORT_DAYS}"))
-        zone = _zone_of(request.time_zone or "UTC")
+        zone = time_zone(request.time_zone or "UTC")
         if zone is None:
             expected = "expected a zone such as Europe/Berlin"
             problems.append(Violation("timeZone", f'found "{request.time_zone}", {expected}'))
@@ -131,13 +132,6 @@ async def _counted(count: Callable[[ReportPeriod], Awaitable[_Report]], period: 
         return await count(period)
     except ReportTimeoutError:
         raise ReportTimedOut("the report takes too long; ask for fewer days") from None
-
-
-def _zone_of(name: str) -> ZoneInfo | None:
-    try:
-        return ZoneInfo(name)
-    except (ValueError, OSError, LookupError):
-        return None
 
 
 def _period_message(period: ReportPeriod) -> messages.ReportPeriod:

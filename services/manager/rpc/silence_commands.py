@@ -5,13 +5,23 @@ from contextlib import suppress
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from google.protobuf.duration_pb2 import Duration
+
 from services.chassis.clock import Clock
 from services.chassis.failures import Failure, Violation
 from services.contract.timestamps import duration_of, timedelta_of, timestamp_of
 from services.domain.matchers import MAX_MATCHERS
+from services.domain.time_zones import time_zone
 from services.manager.core.recurrence import Recurrence
 from services.manager.core.recurrence_text import MAX_COUNT, parse_rule
-from services.manager.core.silence import MAX_SILENCES, Silence, SilenceState, expire, silence_problems
+from services.manager.core.silence import (
+    MAX_SILENCES,
+    Silence,
+    SilenceState,
+    duration_problem,
+    expire,
+    silence_problems,
+)
 from services.manager.ports.feeds import SilenceFeed
 from services.manager.ports.tables import Store, Transaction
 from services.manager.rpc.failures import SilenceNotFound, TooManySilences
@@ -162,7 +172,7 @@ def _read_recurrence(message: SilenceMessage) -> Recurrence:
     )
     try:
         return recurrence.bounded(MAX_COUNT)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         refuse_if_any(Violation("recurrence.rule", str(error)))
         raise
 
@@ -171,32 +181,48 @@ def _recurrence_violations(message: SilenceMessage) -> Iterator[Violation]:
     given = message.recurrence
     if message.HasField("end_time"):
         yield Violation("endTime", "does not go with recurrence; UNTIL or COUNT in its rule end it")
+    start = optional_time(message, "start_time")
+    if start is not None and not _FIRST_YEAR <= start.year <= _LAST_YEAR:
+        yield Violation("startTime", f"is {start.isoformat()}, {_YEARS}")
+    problems = {
+        "rule": _rule_problem(given.rule),
+        "startTime": _first_time_problem(given.start_time),
+        "timeZone": ""
+        if time_zone(given.time_zone)
+        else f'found "{given.time_zone}", expected a zone such as Europe/Berlin',
+        "duration": _duration_problem(given.duration),
+    }
+    yield from (Violation(f"recurrence.{field}", problem) for field, problem in problems.items() if problem)
+
+
+def _rule_problem(text: str) -> str:
     try:
-        parse_rule(given.rule)
+        until = parse_rule(text).until
     except ValueError as error:
-        yield Violation("recurrence.rule", str(error))
+        return str(error)
+    is_allowed = until is None or _FIRST_YEAR <= until.year <= _LAST_YEAR
+    return "" if is_allowed else f"UNTIL: {_YEARS}; without it there is no end"
+
+
+def _first_time_problem(text: str) -> str:
     try:
-        start = datetime.fromisoformat(given.start_time)
+        start = datetime.fromisoformat(text)
     except ValueError:
         start = None
     if start is None or start.tzinfo is not None or start.microsecond:
-        found = f'found "{given.start_time}", expected a time on the wall clock such as 2026-11-29T22:00:00'
-        yield Violation("recurrence.startTime", found)
-    elif not _FIRST_YEAR <= start.year <= _LAST_YEAR:
-        yield Violation(
-            "recurrence.startTime", f"is {given.start_time}, must be in the years {_FIRST_YEAR} to {_LAST_YEAR}"
-        )
+        return f'found "{text}", expected a time on the wall clock such as 2026-11-29T22:00:00'
+    return "" if _FIRST_YEAR <= start.year <= _LAST_YEAR else f"is {text}, {_YEARS}"
+
+
+def _duration_problem(duration: Duration) -> str:
     try:
-        ZoneInfo(given.time_zone)
-    except (ValueError, OSError, LookupError):
-        yield Violation("recurrence.timeZone", f'found "{given.time_zone}", expected a zone such as Europe/Berlin')
-    try:
-        timedelta_of(given.duration)
+        return duration_problem(timedelta_of(duration))
     except ValueError as error:
-        yield Violation("recurrence.duration", str(error))
+        return str(error)
 
 
 _FIRST_YEAR, _LAST_YEAR = 2000, 2200
+_YEARS = f"must be in the years {_FIRST_YEAR} to {_LAST_YEAR}"
 
 
 async def _check_alerts(transaction: Transaction, silence: Silence) -> None:

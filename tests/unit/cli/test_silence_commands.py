@@ -99,7 +99,16 @@ def test_a_preview_says_what_would_be_silenced(tocsin: Command, edge: Edge) -> N
         (("a=b", "--rule", "FREQ=DAILY", "--from", "x", "--for", "2h"), "expected a time on the wall clock", 1),
         (("a=b", "--rule", "FREQ=DAILY", "--from", "1999-01-01", "--for", "2h"), "must be in the years 2000", 1),
         (("a=b", "--rule", "FREQ=DAILY", "--from", "2026-01-01", "--zone", "Mars", "--for", "2h"), "timeZone", 1),
+        (("a=b", "--rule", "FREQ=DAILY", "--zone", "localtime", "--from", "2026-01-01", "--for", "2h"), "timeZone", 1),
+        (("a=b", "--rule", "FREQ=DAILY;UNTIL=99991231T235959Z", "--from", "2026-01-01", "--for", "2h"), "UNTIL", 1),
+        (("a=b", "--rule", "FREQ=DAILY;UNTIL=00010101", "--from", "2026-01-01", "--for", "2h"), "UNTIL", 1),
+        (("a=b", "--rule", "FREQ=DAILY;UNTIL=20251202", "--from", "2025-12-01", "--for", "1h"), "ended at", 1),
         (("a=b", "--rule", "FREQ=DAILY", "--from", "2026-01-01", "--for", "1s"), "recurrence.duration", 1),
+        (
+            ("a=b", "--rule", "FREQ=DAILY", "--start", "9999-12-31T00:00Z", "--from", "2026-01-01", "--for", "1h"),
+            "startTime: is 9999-12-31T00:00:00+00:00, must be in the years",
+            1,
+        ),
         (
             ("a=b", "--rule", "FREQ=YEARLY;COUNT=1000", "--from", "2026-01-01", "--for", "1h"),
             "does not occur so often",

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.chassis.failures import InvalidRequest
 from services.domain.matchers import all_match, parse_matchers
 from services.manager.core.alert import AlertHistoryKind
 from services.manager.core.alert_changes import AlertChange, AlertCommand, apply_command, silence
@@ -15,9 +16,14 @@ from services.manager.core.alert_lifecycle import AlertAction, Ended
 from services.manager.core.silence import Silence, SilenceState, expire, narrows, silence_problems
 from services.manager.core.silence_index import MatchedAlert, SilenceIndex
 from services.manager.core.transitions import TransitionContext, decide
+from services.manager.rpc.silence_commands import read_silence
 from services.rule_language.label_regex import compile_regex
 from tests.fakes.silences import HOUR, a_silence, recurring
 from tests.fakes.transitions import NOW, a_subject, a_transition
+from tocsin.silences.v1.silence_pb2 import Silence as SilenceMessage
+
+# On the wall clock.
+LONG_AGO = NOW.replace(tzinfo=None) - timedelta(days=365)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +70,8 @@ def test_some_matcher_leaves_some_alert_out(matchers: str, *, is_narrow: bool) -
         ({"recurrence": recurring("FREQ=DAILY", timedelta(seconds=59))}, ["recurrence.duration"]),
         ({"recurrence": recurring("FREQ=DAILY", timedelta(days=32))}, ["recurrence.duration"]),
         ({"recurrence": recurring("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30")}, ["recurrence.rule"]),
+        ({"recurrence": recurring("FREQ=DAILY;COUNT=2", start=LONG_AGO)}, ["recurrence.rule"]),
+        ({"recurrence": recurring("FREQ=DAILY;COUNT=1000", start=LONG_AGO)}, []),
         (
             {"matchers": (), "alert_ids": ("a",), "end_time": None, "recurrence": recurring("FREQ=DAILY")},
             ["recurrence"],
@@ -214,3 +222,14 @@ def test_an_alert_is_looked_at_again_when_what_it_remembers_is_outdated(
 def test_the_labels_of_the_fakes_are_those_that_are_silenced() -> None:
     assert a_subject().labels["service"] == "payment-service"
     assert datetime(2026, 1, 1, 13, tzinfo=UTC) == NOW
+
+
+@pytest.mark.parametrize("rule", ["FREQ=DAILY;COUNT=1", "FREQ=HOURLY;UNTIL=20260301", "FREQ=DAILY"])
+@pytest.mark.parametrize("seconds", [-315_576_000_000, 315_576_000_000, 1 << 60])
+def test_a_duration_beyond_all_times_is_refused_as_any_other(rule: str, seconds: int) -> None:
+    message = SilenceMessage(matchers=["a=b"], author="ann", comment="why")
+    message.recurrence.rule, message.recurrence.start_time, message.recurrence.time_zone = rule, "2026-01-01", "UTC"
+    message.recurrence.duration.seconds = seconds
+    with pytest.raises(InvalidRequest) as refused:
+        read_silence(message, "s", NOW)
+    assert [violation.field for violation in refused.value.violations] == ["recurrence.duration"]
