@@ -39,6 +39,7 @@ class ReceiveLimiter:
         self._waiting = 0
         # By the timeout of each request that is being received, the oldest first: the time from which it is slow.
         self._slow_from: dict[asyncio.Timeout, float] = {}
+        self._next_look: asyncio.TimerHandle | None = None
 
     @property
     def receiving(self) -> int:
@@ -64,8 +65,8 @@ class ReceiveLimiter:
             return
         if self._waiting == self._max_waiting:
             raise _overloaded()
-        self._end_a_slow_request()
         self._waiting += 1
+        self._end_slow_requests()
         try:
             async with asyncio.timeout(self._timeout):
                 await self._slots.acquire()
@@ -86,12 +87,17 @@ class ReceiveLimiter:
             self._slow_from.pop(timeout, None)
         return received_request(message)
 
-    def _end_a_slow_request(self) -> None:
-        now = asyncio.get_running_loop().time()
-        for timeout, slow_from in self._slow_from.items():
-            if slow_from <= now and timeout.when() is None:
-                timeout.reschedule(now)
+    def _end_slow_requests(self) -> None:
+        """End the oldest of the slow requests, one for each call that waits; look again when the next one is slow."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+        loop = asyncio.get_running_loop()
+        for timeout, slow_from in list(self._slow_from.items())[: self._waiting]:
+            if timeout.when() is None and slow_from > loop.time():
+                self._next_look = loop.call_at(slow_from, self._end_slow_requests)
                 return
+            if timeout.when() is None:
+                timeout.reschedule(loop.time())
 
 
 def received_request(message: Any) -> bytes:

@@ -86,6 +86,15 @@ async def test_a_slow_sender_loses_its_slot_when_others_wait() -> None:
             assert not other.done()
 
 
+async def test_a_sender_that_becomes_slow_while_others_wait_loses_its_slot() -> None:
+    limiter, first, second = ReceiveLimiter(1, timeout=LONG, slow_after=SHORT), Sender(), Sender()
+    second.comes.set()
+    async with receiving(limiter, first, second) as (ended, waiting):
+        with pytest.raises(Overloaded, match="slowly"):
+            await ended
+        assert await waiting == b"request"
+
+
 async def test_a_sender_that_is_not_slow_keeps_its_slot() -> None:
     limiter, first, second = ReceiveLimiter(1, timeout=SHORT, slow_after=LONG), Sender(), Sender()
     async with receiving(limiter, first, second) as (kept, refused):
