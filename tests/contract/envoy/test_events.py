@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -195,12 +196,27 @@ def test_one_event_is_answered_alike_by_ingest_and_by_the_transcoder(
         # In the order that the server chose, and each with its time.
         ignored = {"date", "x-request-id", "content-length", "x-envoy-upstream-service-time"}
         headers = {name: value for name, value in answer.headers.items() if name not in ignored}
-        answers.append((answer.status, answer.json, headers))
+        # A map of the details has any order.
+        answers.append((answer.status, answer.json, headers, sorted(answer.content)))
     assert answers[0] == answers[1]
     assert [each["content-type"] for each in instance.metadata] == [
         "application/json; charset=utf-8",
         "application/grpc",
     ]
+
+
+def test_one_event_that_comes_slowly_waits_at_envoy(one: tuple[Running, Instance]) -> None:
+    envoy, instance = one
+    body = json.dumps(EVENT).encode()
+    head = b"POST /api/logs HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    instance.metadata.clear()
+    with socket.create_connection(("127.0.0.1", envoy.ports.edge), timeout=10) as slow:
+        slow.sendall(head % len(body) + body[:9])
+        assert EnvoyClient(envoy.ports.edge).post("/api/logs", EVENT, {"x-request-id": "quick"}).status == 200
+        assert [each["x-request-id"] for each in instance.metadata] == ["quick"]
+        slow.sendall(body[9:])
+        assert slow.recv(4096).startswith(b"HTTP/1.1 200 OK")
+    assert instance.metadata[1]["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize(
