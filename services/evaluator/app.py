@@ -50,9 +50,6 @@ _MESSAGE_TIMEOUT_MS = 120_000
 _REPORT_INTERVAL = timedelta(seconds=10)
 _TRACE_REPORT_INTERVAL = timedelta(seconds=5)
 _LAST_REPORT_TIMEOUT = timedelta(seconds=2)
-# Single events make small records, a hundred a second. Each would be an answer of Kafka, and another request, although
-# the stage matches them together: so Kafka answers when there are some, or after half of the least pause of a flush.
-_FEW_RECORDS = {"fetch_min_bytes": 16_384, "fetch_wait_max_ms": 25}
 
 
 @asynccontextmanager
@@ -135,7 +132,7 @@ class _Parts:
         """Match log events, and sample their traces; on the way out flush what was matched."""
         settings = self._settings
         outputs = await partition_count(settings.kafka, WINDOW_PARTIALS)
-        async with self._consumer(LOG_EVENTS, MATCH_GROUP, **_FEW_RECORDS).joined() as consumer:
+        async with self._consumer(LOG_EVENTS, MATCH_GROUP).joined() as consumer:
             worker = MatchWorker(
                 source=KafkaLogSource(consumer),
                 sink=KafkaPartialSink(self._kafka, outputs),
