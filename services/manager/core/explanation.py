@@ -156,7 +156,11 @@ class ExplanationRecord:
 def explanation_of(steps: Sequence[ExplanationStep]) -> Explanation:
     """Return the steps in their order, each once, the newest of very many, and a summary."""
     order = {kind: place for place, kind in enumerate(StepKind)}
-    ordered = sorted(dict.fromkeys(steps), key=lambda step: (step.time, order[step.kind]))[-MAX_EXPLANATION_STEPS:]
+    # That nobody was reached is why others are notified at that moment.
+    ordered = sorted(
+        dict.fromkeys(steps),
+        key=lambda step: (step.time, bool(step.channel) or step.kind is not StepKind.DELIVERY_FAILED, order[step.kind]),
+    )[-MAX_EXPLANATION_STEPS:]
     return Explanation(summary=_summary(ordered), steps=tuple(ordered))
 
 

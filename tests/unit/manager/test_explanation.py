@@ -48,3 +48,15 @@ def test_steps_are_in_order_each_once_and_bounded() -> None:
     found = explanation_of(steps).steps
     assert len(found) == MAX_EXPLANATION_STEPS
     assert [step.kind for step in found[-2:]] == [StepKind.RULE, StepKind.NOTIFIED]
+
+
+def test_that_nobody_was_reached_stands_before_who_is_notified_therefore() -> None:
+    failed, escalated, notified = StepKind.DELIVERY_FAILED, StepKind.ESCALATED, StepKind.NOTIFIED
+    steps = [a_step(notified), a_step(failed, channel="slack"), a_step(escalated), a_step(failed)]
+    found = explanation_of(steps).steps
+    assert [(step.kind, step.channel) for step in found] == [
+        (failed, ""),
+        (escalated, ""),
+        (notified, ""),
+        (failed, "slack"),
+    ]
