@@ -10,6 +10,7 @@ from services.manager.core.alert import AlertHistoryEntry, AlertHistoryKind, Not
 from services.manager.core.correlation import CauseReason
 from services.manager.core.explanation import (
     ExplainedAlert,
+    ExplainedIncident,
     ExplainedWindow,
     Explanation,
     ExplanationRecord,
@@ -110,6 +111,20 @@ def explain_incident(record: ExplanationRecord) -> Explanation:
     steps = [step for each in record.alerts for step in _alert_steps(each, record)]
     steps += (_incident_step(entry, record) for each in record.incidents for entry in each.history)
     return explanation_of([*steps, *_delivery_steps(_each_once(record.deliveries), record)])
+
+
+def split_of(explained: ExplainedIncident) -> IncidentHistoryEntry | None:
+    """Return the entry that names the incident from which this one was split; None where it was not."""
+    splits = (entry for entry in explained.history if entry.kind is IncidentHistoryKind.SPLIT)
+    return next((entry for entry in splits if entry.create_time == explained.incident.create_time), None)
+
+
+def merged_ids_of(explained: ExplainedIncident) -> list[str]:
+    """Return the ids of the incidents whose alerts this one has taken over."""
+    if explained.incident.merged_into:
+        return []
+    merges = (entry for entry in explained.history if entry.kind is IncidentHistoryKind.MERGED)
+    return list(dict.fromkeys(entry.decided_by for entry in merges))
 
 
 def silence_ids_of(

@@ -15,7 +15,14 @@ from services.manager.core.explanation import (
     ExplanationRecord,
     ExplanationStep,
 )
-from services.manager.core.explanation_steps import explain_alert, explain_incident, inhibiting_ids_of, silence_ids_of
+from services.manager.core.explanation_steps import (
+    explain_alert,
+    explain_incident,
+    inhibiting_ids_of,
+    merged_ids_of,
+    silence_ids_of,
+    split_of,
+)
 from services.manager.core.incident import Incident, IncidentHistoryEntry
 from services.manager.core.silence import Silence
 from services.manager.ports.readers import AlertReader, ExplanationReader, IncidentReader, SilenceReader
@@ -32,6 +39,7 @@ from tocsin.explanations.v1.explanation_service_pb2_grpc import (
 _MAX_ALERTS = 1000
 _MAX_DELIVERIES = 1000
 _MAX_SILENCES = 20
+_MAX_MERGED = 20
 _MAX_INHIBITING = 50
 _NUMBERS = ("count", "total", "sum", "avg", "min", "max")
 
@@ -65,6 +73,7 @@ class ExplanationRpc(ExplanationServiceServicer):
         incidents = [await self._incidents.get(name) for name in names]
         own = await self._reader.own_history(alert.id, names)
         explained = [_with_own(each[0], each[1], own) for each in incidents if each is not None]
+        explained += [former for each in explained for former in await self._before_split(each, names)]
         record = await self._record([alert], {alert.id: history}, explained)
         return pb.ExplainAlertResponse(explanation=_message(explain_alert(record)))
 
@@ -77,8 +86,22 @@ class ExplanationRpc(ExplanationServiceServicer):
         first = list(dict.fromkeys((incident.cause, *incident.alerts)))[:MAX_EXPLAINED_ALERTS]
         stored = {alert.id: alert for alert in await self._alerts.list_by_id(first)}
         alerts = [stored[name] for name in first if name in stored]
-        record = await self._record(alerts, {}, [ExplainedIncident(incident=incident, history=history)])
+        explained = ExplainedIncident(incident=incident, history=history)
+        merged = [await self._incidents.get(name) for name in merged_ids_of(explained)[:_MAX_MERGED]]
+        others = [ExplainedIncident(incident=each[0], history=each[1]) for each in merged if each is not None]
+        record = await self._record(alerts, {}, [explained, *others])
         return pb.ExplainIncidentResponse(explanation=_message(explain_incident(record)))
+
+    async def _before_split(self, explained: ExplainedIncident, known: Sequence[str]) -> list[ExplainedIncident]:
+        """Return the incident in which alerts were before they were split off, with its history until then."""
+        split = split_of(explained)
+        if split is None or split.decided_by in known:
+            return []
+        found = await self._incidents.get(split.decided_by)
+        if found is None:
+            return []
+        history = [entry for entry in found[1] if entry.create_time < split.create_time]
+        return [ExplainedIncident(incident=found[0], history=history)]
 
     async def _record(
         self,

@@ -23,6 +23,7 @@ from tests.fakes.transitions import NOW, a_subject
 from tests.unit.manager.explained import MINUTE, an_alert, an_incident, entry, incident_entry
 from tocsin.alerts.v1 import alert_pb2
 from tocsin.explanations.v1 import explanation_service_pb2 as pb
+from tocsin.explanations.v1.explanation_pb2 import Explanation
 from tocsin.explanations.v1.explanation_pb2 import ExplanationStep as StepMessage
 
 
@@ -100,6 +101,44 @@ async def test_what_is_about_an_alert_is_found_in_a_history_of_very_many(
         store.tables.incidents.history[joined.id] = replace(joined, incident_id=incident_id)
     explained = (await explanations.ExplainAlert(pb.ExplainAlertRequest(id=alert_id), None)).explanation
     assert StepMessage.CORRELATED in [step.kind for step in explained.steps]
+
+
+def texts(explanation: Explanation) -> list[str]:
+    return [step.text for step in explanation.steps]
+
+
+async def test_what_was_decided_before_an_alert_was_split_off_is_found(
+    store: MemoryStore, explanations: ExplanationRpc
+) -> None:
+    alert_id, former_id = put(store)
+    kind = IncidentHistoryKind
+    notified = incident_entry(kind.ESCALATED, after=1, decided_by="policy p, step 1", comment="step 1 of policy p")
+    later = incident_entry(kind.ESCALATED, after=3, decided_by="policy p, step 2", comment="step 2 of policy p")
+    split = replace(incident_entry(kind.SPLIT, after=2, decided_by=former_id, actor="ann"), incident_id="new")
+    for each in (notified, later, split):
+        store.tables.incidents.history[each.id] = each
+    former = store.tables.incidents.incidents[former_id][0]
+    new = replace(former, id="new", create_time=NOW + 2 * MINUTE)
+    store.tables.incidents.incidents = {former_id: (replace(former, alerts={}), 1), "new": (new, 2)}
+    found = texts((await explanations.ExplainAlert(pb.ExplainAlertRequest(id=alert_id), None)).explanation)
+    assert "Escalation: step 1 of policy p." in found
+    assert "Escalation: step 2 of policy p." not in found
+    del store.tables.incidents.incidents[former_id]
+    found = texts((await explanations.ExplainAlert(pb.ExplainAlertRequest(id=alert_id), None)).explanation)
+    assert "Escalation: step 1 of policy p." not in found
+
+
+async def test_what_was_decided_of_a_merged_incident_is_found(store: MemoryStore, explanations: ExplanationRpc) -> None:
+    _, other_id = put(store)
+    merged = replace(incident_entry(IncidentHistoryKind.MERGED, after=2, decided_by=other_id), incident_id="new")
+    store.tables.incidents.history[merged.id] = merged
+    other = store.tables.incidents.incidents[other_id][0]
+    store.tables.incidents.incidents["new"] = replace(other, id="new"), 2
+    store.tables.incidents.incidents[other_id] = replace(other, merged_into="new"), 3
+    found = texts((await explanations.ExplainIncident(pb.ExplainIncidentRequest(id="new"), None)).explanation)
+    assert any("opened an incident" in text for text in found)
+    whole = texts((await explanations.ExplainIncident(pb.ExplainIncidentRequest(id=other_id), None)).explanation)
+    assert not any("took over" in text for text in whole)
 
 
 @pytest.mark.parametrize("seconds", [None, 1 << 40])
