@@ -31,7 +31,8 @@ from stack.wiring import ROOT
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 _HOME = ROOT / ".run-bench-pair"
-_WARM_UP = 15.0
+# Java still compiles after a quarter of a minute: a third of its CPU under load.
+_WARM_UP = 60.0
 _TRANSITIONS = 4000
 # In which ways a system is loaded, in this order.
 WAYS = ("throughput", "singles", "delays", "transitions")
@@ -116,6 +117,7 @@ def main() -> None:
     parser.add_argument("base", help="the commit to measure beside this tree")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10, help="how long each load lasts")
+    parser.add_argument("--warm-up", type=float, default=_WARM_UP, help="seconds of load of each before; %(default).0f")
     parser.add_argument("--only", choices=WAYS, nargs="+", default=(), help="what to measure; default: everything")
     parser.add_argument("--probes", type=int, default=40, help="alerts whose delay is measured, each round")
     given = parser.parse_args()
@@ -123,7 +125,7 @@ def main() -> None:
     base = Side(name="base", tree=_checked_out(given.base))
     here = Side(name="here", tree=ROOT, has_columns=True)
     reference.run("before")
-    with _running(base, here):
+    with _running(base, here, warm_up=given.warm_up):
         for number in range(1, given.rounds + 1):
             for side in (base, here) if number % 2 else (here, base):
                 _say(f"round {number} of {given.rounds}: {side.name}")
@@ -150,7 +152,7 @@ def _checked_out(commit: str) -> Path:
 
 
 @contextmanager
-def _running(*sides: Side) -> Iterator[None]:
+def _running(*sides: Side, warm_up: float) -> Iterator[None]:
     with ExitStack() as started:
         for side in sides:
             _say(f"starting {side.name}")
@@ -158,8 +160,8 @@ def _running(*sides: Side) -> Iterator[None]:
             started.callback(side.stop)
             side.start()
         for side in sides:
-            _say(f"warming up {side.name} for {_WARM_UP:.0f} s: Java compiles its code while it runs")
-            measures.warm_up(side.ports, _WARM_UP)
+            _say(f"warming up {side.name} for {warm_up:.0f} s: Java compiles its code while it runs")
+            measures.warm_up(side.ports, warm_up)
         yield
 
 
