@@ -25,12 +25,15 @@ from schemathesis import GenerationMode
 from services.access.methods import own_methods
 from services.contract.public_services import PUBLIC_SERVICES
 from services.domain.roles import Role
+from services.notifier.core.routes_file import RoutesError
+from services.notifier.settings import load_routes
 from stack.servers import Addresses
 from stack.system import System
 from stack.testing import isolated_wiring, temporary_system
 from tests.fakes.log_events import an_event, columns_of
 from tests.fuzz.findings import finding_in_call, finding_in_response
 from tests.fuzz.messages import damaged, random_message
+from tests.unit.notifier.routes_documents import ENVIRON, EXAMPLE, SECRETS
 from tocsin.logs.v1.log_ingest_service_pb2 import IngestColumnsRequest
 from tocsin.rules.v1.alert_rule_pb2 import AlertRule
 from tocsin.rules.v1.alert_rule_service_pb2 import ValidateAlertRuleRequest
@@ -109,7 +112,7 @@ def test_no_bytes_to_any_rpc_do_harm(channel: grpc.Channel) -> None:
     random, rpcs = Random(SEED), unary_rpcs()
 
     def inputs() -> Iterator[tuple[str, bytes]]:
-        for n in range(share(0.5)):
+        for n in range(share(0.4)):
             path, request = rpcs[n % len(rpcs)]
             yield path, damaged(random, random_message(random, request).SerializeToString())
 
@@ -196,6 +199,21 @@ def post(port: int, path: str, body: bytes) -> tuple[int, str]:
         return response.status, response.read().decode(errors="replace")
     finally:
         connection.close()
+
+
+def test_no_receivers_file_does_harm(tmp_path: Path) -> None:
+    random, found, path = Random(SEED), [], tmp_path / "receivers.yaml"
+    whole = EXAMPLE.read_bytes()
+    for _ in range(share(0.1)):
+        content = damaged(random, whole)
+        path.write_bytes(content)
+        try:
+            load_routes(path, ENVIRON)
+        except RoutesError as error:
+            text = "\n".join(error.problems)
+            if not text or any(ENVIRON[name] in text for name in SECRETS):
+                found.append(f"{content[:200]!r}: {text}")
+    assert found == []
 
 
 def test_no_request_that_the_openapi_document_allows_or_forbids_does_harm(system: System) -> None:
