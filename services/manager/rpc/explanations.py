@@ -114,7 +114,9 @@ class ExplanationRpc(ExplanationServiceServicer):
         whole = [entry for each in incidents for entry in each.history]
         revisions = await self._reader.revisions(alerts)
         rules = await self._reader.rules({number for each in revisions.values() for number in each})
-        members = (name for each in incidents for name in each.incident.alerts)
+        # Not those of an incident in which none of these is any more: what it tells since is of others.
+        named = {alert.id for alert in alerts}
+        members = (name for each in incidents if named & each.incident.alerts.keys() for name in each.incident.alerts)
         ids = list(dict.fromkeys((*(alert.id for alert in alerts), *members)))[:_MAX_ALERTS]
         return ExplanationRecord(
             alerts=[

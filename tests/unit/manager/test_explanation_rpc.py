@@ -119,7 +119,12 @@ async def test_what_was_decided_before_an_alert_was_split_off_is_found(
         store.tables.incidents.history[each.id] = each
     former = store.tables.incidents.incidents[former_id][0]
     new = replace(former, id="new", create_time=NOW + 2 * MINUTE)
-    store.tables.incidents.incidents = {former_id: (replace(former, alerts={}), 1), "new": (new, 2)}
+    other = replace(next(iter(former.alerts.values())), id="other", resource="mail")
+    store.tables.incidents.incidents = {former_id: (replace(former, alerts={"other": other}), 1), "new": (new, 2)}
+    delivered = replace(entry(AlertHistoryKind.NOTIFIED, after=4, channel="mail"), alert_id="other")
+    store.tables.history[delivered.id] = delivered
+    explanation = (await explanations.ExplainAlert(pb.ExplainAlertRequest(id=alert_id), None)).explanation
+    assert "mail" not in explanation.summary
     found = texts((await explanations.ExplainAlert(pb.ExplainAlertRequest(id=alert_id), None)).explanation)
     assert "Escalation: step 1 of policy p." in found
     assert "Escalation: step 2 of policy p." not in found
