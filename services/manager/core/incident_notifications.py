@@ -307,7 +307,8 @@ class _Plan:
             return
         into = self._incident.merged_into
         reason = NotifyReason.MERGED if into else NotifyReason.ENDED
-        comment = f"merged into {into}" if into else "all alerts have ended"
+        by = self._incident.resolved_by
+        comment = f"merged into {into}" if into else f"resolved by {by}" if by else "all alerts have ended"
         for name, known in list(self._receivers.items()):
             if not known.is_active:
                 continue

@@ -102,6 +102,7 @@ def test_resolving_by_hand_notifies_at_once() -> None:
     story.join(alert("b"))
     resolved = resolve_incident(story.incident, actor="ann", comment="", now=NOW)
     assert story.take(resolved) == ["RESOLVED slack a: ended"]
+    assert story.notified[-1].comment == "resolved by ann"
     assert story.waits_until is None
 
 
