@@ -49,7 +49,9 @@ def match_events(
 
     With a clock of CPU time also say what each rule's own work costs.
     """
-    return _match(add_records(events, sources), rules, sources, without, clock)
+    fetch = add_records(events, sources)
+    selected = _select(fetch, rules, without, clock)
+    return _count(fetch, rules, sources, selected, [*selected.failed, *without])
 
 
 def begin_again(again: Collection[CompiledRule], sources: Iterable[SourcePartition]) -> None:
@@ -78,23 +80,28 @@ def match_again(
     fetch = blocked(events, [sources[record.partition].block_with(record.offset) for record in events.records])
     if not fetch.may_be_late(rules.rules.values()):
         without |= frozenset(rules.rules.values()).difference(again)
-    return _match(fetch, rules, sources, without, None, again)
+    selected = _select(fetch, rules, without, None)
+    for compiled in selected.hits.keys() - set(again):
+        fetch.add_closings(compiled, selected.hits[compiled])
+    own = {compiled: selected.hits[compiled] for compiled in again if compiled in selected.hits}
+    missed = [compiled for compiled in again if compiled in selected.failed or compiled in without]
+    return _count(fetch, rules, sources, replace(selected, hits=own), missed)
 
 
-def _match(
-    fetch: BlockedFetch,
-    rules: RuleSet,
-    sources: Mapping[int, SourcePartition],
-    without: frozenset[CompiledRule],
-    clock: CpuClock | None,
-    counting: Collection[CompiledRule] | None = None,
-) -> MatchOutcome:
-    """Let these rules, or all, count the events of a fetch."""
-    events = fetch.events
-    if not len(events.columns):
-        return MatchOutcome(events=0, selected={}, failed={})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Selected:
+    """Which events of a fetch each rule selects, without the rules that failed; and what each rule's own work cost."""
+
+    hits: Mapping[CompiledRule, Ints]
+    failed: Mapping[CompiledRule, Exception]
+    costs: Mapping[CompiledRule, float]
+
+
+def _select(fetch: BlockedFetch, rules: RuleSet, without: frozenset[CompiledRule], clock: CpuClock | None) -> _Selected:
+    if not len(fetch.events.columns):
+        return _Selected(hits={}, failed={}, costs={})
     foreign = fetch.tenants.without_events(rules)
-    chosen = rules.plan.select(events.columns, without | foreign if foreign else without, clock)
+    chosen = rules.plan.select(fetch.events.columns, without | foreign if foreign else without, clock)
     scopes: CpuMeter[str] = CpuMeter(clock)
     failed = dict(chosen.failed)
     hits: dict[CompiledRule, Ints] = {}
@@ -107,26 +114,28 @@ def _match(
             failed[compiled] = error
         else:
             hits[compiled] = fetch.tenants.own(compiled.rule.tenant, chosen.rows.get(compiled, _NO_EVENTS))
-    if counting is None:
-        counting = rules.rules.values()
-    counted = {compiled: hits[compiled] for compiled in counting if compiled in hits}
-    _count(fetch, rules, counted)
-    for compiled in hits.keys() - counted.keys():
-        fetch.add_closings(compiled, hits[compiled])
-    fetch.count_closings()
-    missed = [each for each in counting if each in failed or each in without]
-    add_missed(missed, fetch.blocks, fetch.block_of_event, fetch.times_ns)
     sharers = {scope: [each for each in hits if each.rule.scope == scope] for scope in scopes.seconds}
-    costs = share_costs(chosen.costs, scopes.seconds, sharers)
-    return replace(_outcome(counted, failed, _uncounted(events, sources)), costs=costs)
+    return _Selected(hits=hits, failed=failed, costs=share_costs(chosen.costs, scopes.seconds, sharers))
 
 
-def _count(fetch: BlockedFetch, rules: RuleSet, hits: Mapping[CompiledRule, Ints]) -> None:
+def _count(
+    fetch: BlockedFetch,
+    rules: RuleSet,
+    sources: Mapping[int, SourcePartition],
+    selected: _Selected,
+    missed: Sequence[CompiledRule],
+) -> MatchOutcome:
     """Add what rules selected to their rows, and what the scopes of their bucketings selected to the totals."""
-    buckets = place_buckets(fetch, rules, {compiled.bucketing_id for compiled in hits})
-    for some in _in_turn(together(hits)):
+    if not len(fetch.events.columns):
+        return MatchOutcome(events=0, selected={}, failed={})
+    buckets = place_buckets(fetch, rules, {compiled.bucketing_id for compiled in selected.hits})
+    for some in _in_turn(together(selected.hits)):
         add_hits(fetch, buckets, some)
     buckets.add_totals(fetch.blocks)
+    fetch.count_closings()
+    add_missed(missed, fetch.blocks, fetch.block_of_event, fetch.times_ns)
+    outcome = _outcome(selected.hits, selected.failed, _uncounted(fetch.events, sources))
+    return replace(outcome, costs=selected.costs)
 
 
 def _outcome(hits: Mapping[CompiledRule, Ints], failed: Mapping[CompiledRule, Exception], new: RowMask) -> MatchOutcome:
